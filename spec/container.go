@@ -1,0 +1,90 @@
+package spec
+
+import "time"
+
+// Container is a container as created: everything that a start needs, so that
+// the supervisor can restart it without the command that made it and without
+// looking at images. It is what containers/<id>/config.json holds.
+type Container struct {
+	ID       string    // 64 hex digits
+	Name     string    // without Docker's leading slash
+	Created  time.Time // UTC
+	ImageID  Digest    // digest of the image's config
+	Image    string    // as the user wrote it
+	Platform Platform
+	Layers   []Digest // diffIDs, lowest first
+
+	Path string   // program, resolved from entrypoint and command
+	Args []string // its arguments, without argv[0]
+
+	// The four below are Docker's container Config, beyond RunConfig.
+	Hostname   string
+	Domainname string
+	Tty        bool
+	OpenStdin  bool // keep standard input open (-i)
+	StdinOnce  bool // close it when the first attached client leaves
+	AttachIn   bool
+	AttachOut  bool
+	AttachErr  bool
+
+	Config RunConfig  // image's config with the user's changes applied
+	Host   HostConfig // what depends on this host
+}
+
+// HostConfig is the non-portable part of a container: limits, privileges,
+// namespaces. Zero values are Docker's defaults.
+type HostConfig struct {
+	NetworkMode string // "none" or "host"
+	AutoRemove  bool   // --rm
+
+	CapAdd         []string          `json:",omitempty"` // names with or without CAP_, or ALL
+	CapDrop        []string          `json:",omitempty"`
+	Privileged     bool              `json:",omitempty"`
+	SecurityOpt    []string          `json:",omitempty"` // as given: no-new-privileges[:true|false], seccomp=unconfined|builtin|JSON
+	ReadonlyRootfs bool              `json:",omitempty"`
+	Tmpfs          map[string]string `json:",omitempty"` // target -> mount options
+	Init           bool              `json:",omitempty"` // --init
+	Ulimits        []Ulimit          `json:",omitempty"`
+
+	Memory    int64  `json:",omitempty"` // bytes; 0 is no limit
+	NanoCPUs  int64  `json:",omitempty"` // 1e9 is one CPU; 0 is no limit
+	PidsLimit *int64 `json:",omitempty"` // nil or <= 0 is no limit
+}
+
+// Ulimit is one resource limit; -1 is unlimited.
+type Ulimit struct {
+	Name       string // as in setrlimit(2) without RLIMIT_, lower case: nofile
+	Soft, Hard int64
+}
+
+// Status words of a container, as Docker's State.Status.
+const (
+	StatusCreated = "created"
+	StatusRunning = "running"
+	StatusExited  = "exited"
+	StatusDead    = "dead"
+)
+
+// State is what a container does now. It is derived from files (see package
+// container), never stored as such.
+type State struct {
+	Status     string
+	Pid        int // 0 unless running
+	ExitCode   int
+	OOMKilled  bool
+	Error      string // why the last start failed; else empty
+	StartedAt  time.Time
+	FinishedAt time.Time
+	Cgroup     string // path below each cgroup mount while running
+}
+
+// ExecSpec is one `exec`: a further program in a running container.
+type ExecSpec struct {
+	Args       []string
+	Env        []string // added to the container's
+	User       string   // empty is the container's user
+	WorkingDir string   // empty is the container's
+	Tty        bool
+	Stdin      bool
+	Privileged bool
+}

@@ -1,0 +1,113 @@
+package sys
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// MaxPassedFds is how many descriptors one message may carry (the kernel's
+// SCM_MAX_FD is 253; we need far fewer).
+const MaxPassedFds = 64
+
+// SocketPair makes a connected pair of unix sequenced-packet sockets: message
+// borders are kept and the end of the peer reads as EOF.
+func SocketPair() (a, b *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, wrap("socketpair", "", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "socketpair"), os.NewFile(uintptr(fds[1]), "socketpair"), nil
+}
+
+// SendMsg sends one message with descriptors on a blocking unix socket.
+func SendMsg(sock *os.File, b []byte, files ...*os.File) error {
+	var oob []byte
+	if len(files) > 0 {
+		fds := make([]int, len(files))
+		for i, f := range files {
+			fds[i] = int(f.Fd())
+		}
+		oob = unix.UnixRights(fds...)
+	}
+	return wrap("sendmsg", "", retry(func() error {
+		_, err := unix.SendmsgN(int(sock.Fd()), b, oob, nil, unix.MSG_NOSIGNAL)
+		return err
+	}))
+}
+
+// RecvMsg receives one message of at most len(b) bytes and the descriptors
+// that came with it, close-on-exec. It returns io.EOF when the peer is gone.
+// A message that was longer than b, or carried too many descriptors, is an
+// error and its descriptors are closed.
+func RecvMsg(sock *os.File, b []byte) (int, []*os.File, error) {
+	oob := make([]byte, unix.CmsgSpace(4*MaxPassedFds))
+	var n, oobn, flags int
+	err := retry(func() (err error) {
+		n, oobn, flags, _, err = unix.Recvmsg(int(sock.Fd()), b, oob, unix.MSG_CMSG_CLOEXEC)
+		return err
+	})
+	if err != nil {
+		if errors.Is(err, unix.ECONNRESET) {
+			return 0, nil, io.EOF
+		}
+		return 0, nil, wrap("recvmsg", "", err)
+	}
+	files, err := ParseRights(oob[:oobn])
+	if err == nil && flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+		err = wrap("recvmsg", "", unix.EMSGSIZE)
+	}
+	if err != nil {
+		CloseAll(files)
+		return 0, nil, err
+	}
+	if n == 0 && len(files) == 0 {
+		return 0, nil, io.EOF
+	}
+	return n, files, nil
+}
+
+// ParseRights turns received control bytes into files.
+func ParseRights(oob []byte) ([]*os.File, error) {
+	if len(oob) == 0 {
+		return nil, nil
+	}
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, wrap("parse control message", "", err)
+	}
+	var files []*os.File
+	for i := range msgs {
+		fds, err := unix.ParseUnixRights(&msgs[i])
+		if err != nil {
+			continue
+		}
+		for _, fd := range fds {
+			files = append(files, os.NewFile(uintptr(fd), "passed"))
+		}
+	}
+	return files, nil
+}
+
+// Rights returns the control bytes that pass files, for net.UnixConn users.
+func Rights(files ...*os.File) []byte {
+	if len(files) == 0 {
+		return nil
+	}
+	fds := make([]int, len(files))
+	for i, f := range files {
+		fds[i] = int(f.Fd())
+	}
+	return unix.UnixRights(fds...)
+}
+
+// CloseAll closes files and forgets errors; nil entries are skipped.
+func CloseAll(files []*os.File) {
+	for _, f := range files {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
