@@ -153,37 +153,49 @@ func LockFile(path string, exclusive bool) (*os.File, error) {
 // TempFile makes a file in tmp/, held by an exclusive flock so that Sweep can
 // tell a writer's file from a dead one's. The caller renames or removes it.
 func (s *Store) TempFile(pattern string) (*os.File, error) {
-	f, err := os.CreateTemp(s.Tmp(), pattern)
+	for {
+		f, err := os.CreateTemp(s.Tmp(), pattern)
+		if err != nil {
+			return nil, err
+		}
+		if kept, err := lockTemp(f); err != nil || kept {
+			return f, err
+		}
+	}
+}
+
+// lockTemp locks a fresh temporary and reports whether it is still there: a
+// Sweep may have come in between making and locking it.
+func lockTemp(f *os.File) (kept bool, err error) {
+	err = sys.Lock(f, true)
 	if err != nil {
-		return nil, err
-	}
-	if err := sys.Lock(f, true); err != nil {
-		f.Close()
 		os.Remove(f.Name())
-		return nil, err
+	} else if _, serr := os.Lstat(f.Name()); serr == nil {
+		return true, nil
 	}
-	return f, nil
+	f.Close()
+	return false, err
 }
 
 // TempDir makes a directory in tmp/ and returns it with an open, locked
 // descriptor (see TempFile).
 func (s *Store) TempDir(pattern string) (string, *os.File, error) {
-	dir, err := os.MkdirTemp(s.Tmp(), pattern)
-	if err != nil {
-		return "", nil, err
-	}
-	f, err := os.Open(dir)
-	if err == nil {
-		err = sys.Lock(f, true)
-	}
-	if err != nil {
-		if f != nil {
-			f.Close()
+	for {
+		dir, err := os.MkdirTemp(s.Tmp(), pattern)
+		if err != nil {
+			return "", nil, err
 		}
-		os.Remove(dir)
-		return "", nil, err
+		f, err := os.Open(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return "", nil, err
+		}
+		if kept, err := lockTemp(f); err != nil || kept {
+			return dir, f, err
+		}
 	}
-	return dir, f, nil
 }
 
 // Sweep removes what dead processes left in tmp/: entries whose flock can be
@@ -213,6 +225,11 @@ func (s *Store) Sweep() int {
 // file beside it, rename, and, when durable, fsync before and fsync of the
 // directory after. A crash leaves the old file or the new one.
 func (s *Store) WriteFile(path string, b []byte, durable bool) error {
+	return Replace(path, b, durable)
+}
+
+// Replace is WriteFile for those who have no Store.
+func Replace(path string, b []byte, durable bool) error {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, ".new-*")
 	if err != nil {

@@ -111,3 +111,27 @@ func CloseAll(files []*os.File) {
 		}
 	}
 }
+
+// ListenUnix makes a listening unix sequenced-packet socket at path, mode 0600.
+// The path must be shorter than 108 bytes (unix(7)).
+func ListenUnix(path string) (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, wrap("socket", "", err)
+	}
+	f := os.NewFile(uintptr(fd), path)
+	// The mode of the socket's inode is taken over by the file in the
+	// filesystem, so nobody can connect before it is set.
+	err = unix.Fchmod(fd, 0o600)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+	}
+	if err == nil {
+		err = unix.Listen(fd, 4096)
+	}
+	if err != nil {
+		f.Close()
+		return nil, wrap("listen", path, err)
+	}
+	return f, nil
+}

@@ -1,0 +1,316 @@
+package keeper
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+		"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"tug/state"
+	"tug/sys"
+)
+
+// Config is the keeper's command line.
+type Config struct {
+	Run    string   // the store's run directory: socket, lock and log lie there
+	Socket string   // path of the listening socket
+	Args   []string // the supervisor's program and arguments
+}
+
+// keeper is the process's state. One mutex is enough: there is little to do.
+type keeper struct {
+	cfg    Config
+	listen *os.File
+
+	mu      sync.Mutex
+	entries map[string]*entry
+	early   map[process]Exit // ended before their hold message was read
+	sock    *os.File         // to the present supervisor; nil between two
+	super   *exec.Cmd
+	ended   chan struct{} // closed when super was reaped
+	quit    bool
+}
+
+type process struct {
+	pid   int
+	start uint64
+}
+
+type entry struct {
+	msg   Message // as last held, plus Exit
+	files []*os.File
+}
+
+// Main runs a keeper until its supervisor says that nothing is left to keep.
+// It returns the exit code. That another keeper already serves this run
+// directory is not an error.
+func Main(cfg Config) int {
+	lock, err := os.OpenFile(filepath.Join(cfg.Run, "keeper.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fail(err)
+	}
+	if had, err := sys.TryLock(lock, true); err != nil || !had {
+		return 0
+	}
+	// Before anything is mounted: what happens on the host is seen here, what
+	// happens here is seen by nobody else.
+	if err := sys.SetPropagation("/", false); err != nil {
+		return fail(err)
+	}
+	k := &keeper{cfg: cfg, entries: map[string]*entry{}, early: map[process]Exit{}}
+	if err := k.bind(); err != nil {
+		return fail(err)
+	}
+	chld := make(chan os.Signal, 1)
+	signal.Notify(chld, syscall.SIGCHLD)
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
+	go func() {
+		for range chld {
+			k.reap()
+		}
+	}()
+	code := k.supervise()
+	os.Remove(cfg.Socket)
+	return code
+}
+
+func fail(err error) int {
+	fmt.Fprintln(os.Stderr, "keeper:", err)
+	return 1
+}
+
+// bind makes the listening socket. It belongs to the keeper, so that commands
+// that connect while a supervisor is replaced wait instead of failing.
+func (k *keeper) bind() error {
+	if err := os.Remove(k.cfg.Socket); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	var err error
+	k.listen, err = sys.ListenUnix(k.cfg.Socket)
+	return err
+}
+
+// supervise runs one supervisor after another. A supervisor that dies at once,
+// again and again, is tried less and less often; with nothing to keep it is
+// given up after the fifth time.
+func (k *keeper) supervise() int {
+	delay := 50 * time.Millisecond
+	for failures := 0; ; {
+		began := time.Now()
+		sock, err := k.start()
+		if err == nil {
+			k.serve(sock)
+		} else {
+			fail(err)
+		}
+		if k.quit {
+			return 0
+		}
+		if time.Since(began) > 5*time.Second {
+			failures, delay = 0, 50*time.Millisecond
+			continue
+		}
+		if failures++; failures >= 5 && !k.busy() {
+			return 1
+		}
+		if failures > 3 {
+			time.Sleep(delay)
+			delay = min(2*delay, 5*time.Second)
+		}
+	}
+}
+
+// busy reports whether any child is still running.
+func (k *keeper) busy() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, e := range k.entries {
+		if e.msg.Child != nil && e.msg.Exit == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// start starts a supervisor and hands it all entries.
+func (k *keeper) start() (*os.File, error) {
+	ours, theirs, err := sys.SocketPair()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	cmd := exec.Command(k.cfg.Args[0], k.cfg.Args[1:]...)
+	cmd.ExtraFiles = []*os.File{theirs, k.listen} // ControlFd, ListenFd
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := cmd.Start(); err != nil {
+		ours.Close()
+		return nil, fmt.Errorf("start supervisor: %w", err)
+	}
+	// Reaped by reap like every other child, never by cmd.Wait.
+	k.super, k.ended = cmd, make(chan struct{})
+	for _, e := range k.entries {
+		m := e.msg
+		m.Op = OpItem
+		if err := Send(ours, &m, e.files...); err != nil {
+			fail(err) // it died already: the next one gets everything again
+			break
+		}
+	}
+	Send(ours, &Message{Op: OpReady})
+	k.sock = ours
+	return ours, nil
+}
+
+// serve reads the supervisor's messages until its end of the socket is closed
+// and everything it sent was read, then waits for the process itself.
+func (k *keeper) serve(sock *os.File) {
+	for {
+		m, files, err := Receive(sock)
+		if err != nil {
+			break
+		}
+		k.mu.Lock()
+		k.handle(m, files)
+		k.mu.Unlock()
+	}
+	k.mu.Lock()
+	k.sock = nil
+	sock.Close()
+	k.mu.Unlock()
+	// The socket is its only one, so its end is the process's end, unless it
+	// closed it on purpose: then it is of no use any more.
+	k.super.Process.Kill()
+	<-k.ended
+	k.mu.Lock()
+	clear(k.early)
+	k.mu.Unlock()
+}
+
+func (k *keeper) handle(m *Message, files []*os.File) {
+	switch m.Op {
+	case OpHold:
+		k.hold(m, files)
+	case OpDrop:
+		if e := k.entries[m.Key]; e != nil {
+			sys.CloseAll(e.files)
+			delete(k.entries, m.Key)
+		}
+	case OpQuit:
+		k.quit = true
+	}
+}
+
+func (k *keeper) hold(m *Message, files []*os.File) {
+	if e := k.entries[m.Key]; e != nil {
+		sys.CloseAll(e.files)
+		m.Exit = e.msg.Exit
+	}
+	e := &entry{msg: *m, files: files}
+	k.entries[m.Key] = e
+	if m.Child == nil || e.msg.Exit != nil {
+		return
+	}
+	p := process{m.Child.Pid, m.Child.Start}
+	if exit, ok := k.early[p]; ok {
+		delete(k.early, p)
+		go k.record(e, exit)
+	}
+}
+
+// reap reaps all children that have ended. The start time is read while the
+// child is still a zombie, which keeps its pid from being used again.
+func (k *keeper) reap() {
+	for {
+		pid := sys.NextZombie()
+		if pid == 0 {
+			return
+		}
+		start, _ := sys.StartTicks(pid)
+		code, err := sys.Reap(pid)
+		if err != nil {
+			fail(err)
+			return
+		}
+		k.childEnded(Exit{Pid: pid, Start: start, Code: code, At: time.Now().UTC()})
+	}
+}
+
+func (k *keeper) childEnded(exit Exit) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.super != nil && k.super.Process.Pid == exit.Pid {
+		close(k.ended)
+		return
+	}
+	for _, e := range k.entries {
+		if c := e.msg.Child; c != nil && c.Pid == exit.Pid && c.Start == exit.Start {
+			go k.record(e, exit)
+			return
+		}
+	}
+	k.early[process{exit.Pid, exit.Start}] = exit
+}
+
+// record writes the exit to its file and then tells the supervisor: whoever
+// hears of an exit can rely on the record.
+func (k *keeper) record(e *entry, exit Exit) {
+	c := e.msg.Child
+	exit.OOMKilled = c.Events != "" && oomKilled(c.Events)
+	if c.Record != "" {
+		if err := writeRecord(c.Record, &exit, c.Sync); err != nil {
+			fail(fmt.Errorf("record exit of %s: %w", e.msg.Key, err))
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	// The entry may have been replaced by a newer hold of the same child.
+	if now := k.entries[e.msg.Key]; now != nil && now.msg.Child != nil && *now.msg.Child == *c {
+		now.msg.Exit = &exit
+	}
+	if k.sock != nil {
+		Send(k.sock, &Message{Op: OpExit, Key: e.msg.Key, Exit: &exit})
+	}
+}
+
+// oomKilled looks for a line "oom_kill N" with N > 0.
+func oomKilled(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if n, ok := strings.CutPrefix(s.Text(), "oom_kill "); ok {
+			v, _ := strconv.Atoi(n)
+			return v > 0
+		}
+	}
+	return false
+}
+
+// writeRecord replaces the record file. A directory that is gone means that
+// the object was removed meanwhile: nobody wants the record.
+func writeRecord(path string, exit *Exit, sync bool) error {
+	b, err := json.Marshal(exit)
+	if err != nil {
+		return err
+	}
+	err = state.Replace(path, append(b, '\n'), sync)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

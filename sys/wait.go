@@ -1,0 +1,72 @@
+package sys
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// NextZombie returns a child of this process that has ended and is not reaped
+// yet, without reaping it, or 0 when there is none (waitid(2) with WNOWAIT).
+func NextZombie() int {
+	var info unix.Siginfo
+	err := retry(func() error {
+		return unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	})
+	if err != nil {
+		return 0
+	}
+	return siginfoPid(&info)
+}
+
+// Reap reaps child pid, which must have ended, and returns its exit status as
+// shells give it: the code, or 128 + signal.
+func Reap(pid int) (int, error) {
+	var ws unix.WaitStatus
+	err := retry(func() error {
+		_, err := unix.Wait4(pid, &ws, 0, nil)
+		return err
+	})
+	if err != nil {
+		return 0, wrap("wait4", strconv.Itoa(pid), err)
+	}
+	if ws.Signaled() {
+		return 128 + int(ws.Signal()), nil
+	}
+	return ws.ExitStatus(), nil
+}
+
+// StartTicks returns when pid was started, in clock ticks since boot: field 22
+// of /proc/PID/stat (proc(5)). Together with the pid it names one process.
+func StartTicks(pid int) (uint64, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	// The command name, in parentheses, may itself hold blanks and parentheses.
+	i := bytes.LastIndexByte(b, ')')
+	fields := bytes.Fields(b[i+1:])
+	if i < 0 || len(fields) < 20 {
+		return 0, fmt.Errorf("read /proc/%d/stat: unknown format", pid)
+	}
+	return strconv.ParseUint(string(fields[19]), 10, 64)
+}
+
+// Alive reports whether the process that started at ticks still runs as pid
+// (a zombie does not run).
+func Alive(pid int, ticks uint64) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return false
+	}
+	i := bytes.LastIndexByte(b, ')')
+	fields := bytes.Fields(b[i+1:])
+	if i < 0 || len(fields) < 20 || fields[0][0] == 'Z' || fields[0][0] == 'X' {
+		return false
+	}
+	t, err := strconv.ParseUint(string(fields[19]), 10, 64)
+	return err == nil && t == ticks
+}
