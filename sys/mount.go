@@ -24,7 +24,7 @@ type Option struct{ Key, Value string }
 // FdPath returns the path under /proc by which a descriptor can be named to
 // the kernel. Mount option strings are limited to 256 bytes and several
 // filesystems refuse FSCONFIG_SET_FD, so descriptors go in as such paths.
-func FdPath(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
+func FdPath(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(Fd(f)) }
 
 // NewMount makes a detached mount of a new filesystem instance (fsopen(2),
 // fsconfig(2), fsmount(2); Linux 5.2). fstype and opts are the filesystem's;
@@ -98,7 +98,7 @@ func AttachMount(m *os.File, dir *os.File, path string) error {
 	if path == "" {
 		flags |= unix.MOVE_MOUNT_T_EMPTY_PATH
 	}
-	return wrap("move_mount", path, unix.MoveMount(int(m.Fd()), "", dirFd(dir), path, flags))
+	return wrap("move_mount", path, unix.MoveMount(Fd(m), "", dirFd(dir), path, flags))
 }
 
 // SetMountAttr sets and clears Attr flags on the mount at path seen from dir;
@@ -139,5 +139,5 @@ func dirFd(dir *os.File) int {
 	if dir == nil {
 		return unix.AT_FDCWD
 	}
-	return int(dir.Fd())
+	return Fd(dir)
 }

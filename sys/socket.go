@@ -28,12 +28,12 @@ func SendMsg(sock *os.File, b []byte, files ...*os.File) error {
 	if len(files) > 0 {
 		fds := make([]int, len(files))
 		for i, f := range files {
-			fds[i] = int(f.Fd())
+			fds[i] = Fd(f)
 		}
 		oob = unix.UnixRights(fds...)
 	}
 	return wrap("sendmsg", "", retry(func() error {
-		_, err := unix.SendmsgN(int(sock.Fd()), b, oob, nil, unix.MSG_NOSIGNAL)
+		_, err := unix.SendmsgN(Fd(sock), b, oob, nil, unix.MSG_NOSIGNAL)
 		return err
 	}))
 }
@@ -46,7 +46,7 @@ func RecvMsg(sock *os.File, b []byte) (int, []*os.File, error) {
 	oob := make([]byte, unix.CmsgSpace(4*MaxPassedFds))
 	var n, oobn, flags int
 	err := retry(func() (err error) {
-		n, oobn, flags, _, err = unix.Recvmsg(int(sock.Fd()), b, oob, unix.MSG_CMSG_CLOEXEC)
+		n, oobn, flags, _, err = unix.Recvmsg(Fd(sock), b, oob, unix.MSG_CMSG_CLOEXEC)
 		return err
 	})
 	if err != nil {
@@ -98,7 +98,7 @@ func Rights(files ...*os.File) []byte {
 	}
 	fds := make([]int, len(files))
 	for i, f := range files {
-		fds[i] = int(f.Fd())
+		fds[i] = Fd(f)
 	}
 	return unix.UnixRights(fds...)
 }

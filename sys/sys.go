@@ -42,3 +42,17 @@ func retry(f func() error) error {
 		}
 	}
 }
+
+// Fd returns f's descriptor without the side effect of os.File.Fd, which takes
+// the file out of non-blocking mode. f must be kept open while it is used.
+func Fd(f *os.File) int {
+	n := -1
+	rc, err := f.SyscallConn()
+	if err == nil {
+		err = rc.Control(func(fd uintptr) { n = int(fd) })
+	}
+	if err != nil {
+		return -1 // closed: the kernel will say EBADF
+	}
+	return n
+}

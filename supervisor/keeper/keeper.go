@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-		"os"
+	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
