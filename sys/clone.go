@@ -1,0 +1,158 @@
+package sys
+
+import (
+	"io"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Namespace and process flags of clone(2), unshare(2) and setns(2).
+const (
+	NewNS       = unix.CLONE_NEWNS
+	NewPID      = unix.CLONE_NEWPID
+	NewNet      = unix.CLONE_NEWNET
+	NewIPC      = unix.CLONE_NEWIPC
+	NewUTS      = unix.CLONE_NEWUTS
+	NewCgroup   = unix.CLONE_NEWCGROUP
+	CloneParent = unix.CLONE_PARENT
+	CloneFS     = unix.CLONE_FS
+)
+
+// Clone describes a process made by CloneExec.
+type Clone struct {
+	Path   string
+	Args   []string
+	Env    []string
+	Files  []*os.File // become descriptors 0, 1, 2 ...; nil entries stay closed
+	Flags  uintptr    // New... and CloneParent
+	Cgroup *os.File   // directory of a v2 cgroup to start in (CLONE_INTO_CGROUP), or nil
+}
+
+// CloneExec makes a process and executes a program in it. The caller's thread
+// is suspended until the program runs, so the child's namespaces, cgroup and
+// credentials are those of the calling thread where Flags do not say otherwise.
+// With CloneParent the process is not the caller's child, so nothing here
+// waits for it.
+func CloneExec(c Clone) (pid int, pidfd *os.File, err error) {
+	attr := &syscall.ProcAttr{Env: c.Env, Files: make([]uintptr, len(c.Files))}
+	for i, f := range c.Files {
+		attr.Files[i] = ^uintptr(0)
+		if f != nil {
+			attr.Files[i] = uintptr(Fd(f))
+		}
+	}
+	fd := -1
+	attr.Sys = &syscall.SysProcAttr{Cloneflags: c.Flags, PidFD: &fd}
+	if c.Cgroup != nil {
+		attr.Sys.UseCgroupFD = true
+		attr.Sys.CgroupFD = Fd(c.Cgroup)
+	}
+	pid, err = syscall.ForkExec(c.Path, c.Args, attr)
+	if err != nil {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+		return 0, nil, wrap("clone", c.Path, err)
+	}
+	if fd < 0 { // the kernel is older than CLONE_PIDFD; cannot happen on 5.4 and later
+		return pid, nil, wrap("clone", "pidfd", unix.ENOSYS)
+	}
+	return pid, os.NewFile(uintptr(fd), "pidfd"), nil
+}
+
+// SealedCopy copies src into a memfd that nobody can change any more, not even
+// through /proc/PID/exe of a process that runs it (CVE-2019-5736).
+func SealedCopy(name string, src io.Reader) (*os.File, error) {
+	flags := unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate(name, flags|unix.MFD_EXEC)
+	if err == unix.EINVAL { // before Linux 6.3 every memfd may be executed
+		fd, err = unix.MemfdCreate(name, flags)
+	}
+	if err != nil {
+		return nil, wrap("memfd_create", name, err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if _, err := io.Copy(f, src); err != nil {
+		f.Close()
+		return nil, err
+	}
+	seals := unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	if _, err := unix.FcntlInt(uintptr(Fd(f)), unix.F_ADD_SEALS, seals); err != nil {
+		f.Close()
+		return nil, wrap("seal", name, err)
+	}
+	return f, nil
+}
+
+// MemFile returns an anonymous file that holds b, positioned at its start.
+func MemFile(name string, b []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, wrap("memfd_create", name, err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if _, err := f.WriteAt(b, 0); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// PidfdOpen returns a descriptor of process pid (pidfd_open(2)).
+func PidfdOpen(pid int) (*os.File, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, wrap("pidfd_open", "", err)
+	}
+	return os.NewFile(uintptr(fd), "pidfd"), nil
+}
+
+// PidfdSignal sends sig to the process of pidfd. A process that is gone is
+// os.ErrProcessDone.
+func PidfdSignal(pidfd *os.File, sig syscall.Signal) error {
+	err := unix.PidfdSendSignal(Fd(pidfd), sig, nil, 0)
+	if err == unix.ESRCH {
+		return os.ErrProcessDone
+	}
+	return wrap("pidfd_send_signal", "", err)
+}
+
+// Setns moves the calling thread into the namespaces of f, a pidfd or a
+// namespace file (setns(2); pidfds since Linux 5.8). NewPID only affects later
+// children.
+func Setns(f *os.File, flags int) error {
+	return wrap("setns", f.Name(), unix.Setns(Fd(f), flags))
+}
+
+// Unshare gives the calling thread new namespaces (unshare(2)).
+func Unshare(flags int) error { return wrap("unshare", "", unix.Unshare(flags)) }
+
+// Gettid returns the calling thread's id.
+func Gettid() int { return unix.Gettid() }
+
+// SetChildSubreaper makes the caller the parent of its orphaned descendants.
+func SetChildSubreaper() error {
+	return wrap("prctl", "", unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+}
+
+// KernelVersion returns the running kernel's major and minor version.
+func KernelVersion() (major, minor int) {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return 0, 0
+	}
+	n := [2]int{}
+	i := 0
+	for _, c := range u.Release {
+		if c >= '0' && c <= '9' {
+			n[i] = n[i]*10 + int(c-'0')
+			continue
+		}
+		if i++; i == 2 || c != '.' {
+			break
+		}
+	}
+	return n[0], n[1]
+}

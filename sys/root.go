@@ -1,0 +1,271 @@
+package sys
+
+import (
+	"errors"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Open flags for OpenIn.
+const (
+	OPath      = unix.O_PATH
+	ODirectory = unix.O_DIRECTORY
+	ONonblock  = unix.O_NONBLOCK
+	ONoctty    = unix.O_NOCTTY
+	ONofollow  = unix.O_NOFOLLOW
+)
+
+// Classic mount(2) flags.
+const (
+	MsBind     = unix.MS_BIND
+	MsRec      = unix.MS_REC
+	MsReadOnly = unix.MS_RDONLY
+	MsNoSuid   = unix.MS_NOSUID
+	MsNoDev    = unix.MS_NODEV
+	MsNoExec   = unix.MS_NOEXEC
+	MsRemount  = unix.MS_REMOUNT
+	MsPrivate  = unix.MS_PRIVATE
+)
+
+// Filesystem magic numbers, as statfs(2) tells them.
+const (
+	MagicDevpts  = unix.DEVPTS_SUPER_MAGIC
+	MagicProc    = unix.PROC_SUPER_MAGIC
+	MagicCgroup2 = unix.CGROUP2_SUPER_MAGIC
+)
+
+// OpenIn opens path as if root were "/": symlinks, absolute ones and "..",
+// stay inside root, and the magic links of /proc are not followed (openat2(2)).
+// With noLinks no symlink is followed at all.
+func OpenIn(root *os.File, path string, flags int, noLinks bool) (*os.File, error) {
+	how := unix.OpenHow{
+		Flags:   uint64(flags | unix.O_CLOEXEC),
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	if noLinks {
+		how.Resolve |= unix.RESOLVE_NO_SYMLINKS
+	}
+	var fd int
+	var err error
+	// EAGAIN: something was renamed while ".." was checked; the kernel asks to
+	// try again, and somebody hostile may rename for ever.
+	for range 128 {
+		fd, err = unix.Openat2(Fd(root), path, &how)
+		if err != unix.EAGAIN && err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		return nil, wrap("open", path, err)
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// MkdirIn opens the directory path seen from root, as OpenIn does, and makes
+// what is missing of it with mode 0755. Where a symlink points to nothing, its
+// target is made, inside root.
+func MkdirIn(root *os.File, path string) (*os.File, error) {
+	if f, err := OpenIn(root, path, OPath|ODirectory, false); err == nil || !errors.Is(err, unix.ENOENT) {
+		return f, err
+	}
+	at, links := "/", 0
+	rest := splitPath(path)
+	for len(rest) > 0 {
+		name := rest[0]
+		next := at + name
+		f, err := OpenIn(root, next, OPath|ODirectory, false)
+		if err == nil {
+			f.Close()
+			at, rest = next+"/", rest[1:]
+			continue
+		}
+		if !errors.Is(err, unix.ENOENT) {
+			return nil, err
+		}
+		target, err := mkdirOrReadlink(root, at, name)
+		if err != nil {
+			return nil, err
+		}
+		if target == "" {
+			continue // made; the next turn opens it
+		}
+		if links++; links > 40 {
+			return nil, wrap("mkdir", path, unix.ELOOP)
+		}
+		if strings.HasPrefix(target, "/") {
+			at = "/"
+		}
+		rest = append(splitPath(target), rest[1:]...)
+	}
+	return OpenIn(root, at, OPath|ODirectory, false)
+}
+
+// mkdirOrReadlink makes directory name in at; when name is a symlink instead,
+// which then points to nothing, it returns where to.
+func mkdirOrReadlink(root *os.File, at, name string) (target string, err error) {
+	dir, err := OpenIn(root, at, OPath|ODirectory, false)
+	if err != nil {
+		return "", err
+	}
+	defer dir.Close()
+	err = unix.Mkdirat(Fd(dir), name, 0o755)
+	if err == nil {
+		// The umask may have narrowed it, and Mkdirat follows no symlink, so
+		// this is the directory just made.
+		return "", wrap("chmod", at+name, unix.Fchmodat(Fd(dir), name, 0o755, 0))
+	}
+	if err != unix.EEXIST {
+		return "", wrap("mkdir", at+name, err)
+	}
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(Fd(dir), name, buf)
+	if err != nil {
+		return "", wrap("readlink", at+name, err)
+	}
+	if n == 0 || n == len(buf) {
+		return "", wrap("readlink", at+name, unix.ENAMETOOLONG)
+	}
+	return string(buf[:n]), nil
+}
+
+// CreateIn opens file path seen from root for use as a mount point, and makes
+// it, empty, and its directories where they are missing.
+func CreateIn(root *os.File, path string) (*os.File, error) {
+	f, err := OpenIn(root, path, OPath, false)
+	if err == nil || !errors.Is(err, unix.ENOENT) {
+		return f, err
+	}
+	parts := splitPath(path)
+	if len(parts) == 0 {
+		return nil, wrap("create", path, unix.EISDIR)
+	}
+	dir, err := MkdirIn(root, strings.Join(parts[:len(parts)-1], "/"))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	name := parts[len(parts)-1]
+	fd, err := unix.Openat(Fd(dir), name, unix.O_CREAT|unix.O_EXCL|unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return nil, wrap("create", path, err)
+	}
+	unix.Close(fd)
+	return OpenIn(root, path, OPath, false)
+}
+
+func splitPath(p string) []string {
+	var out []string
+	for part := range strings.SplitSeq(p, "/") {
+		if part != "" && part != "." {
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+// MoveMount moves the mount at path, with all below it, onto target.
+func MoveMount(path string, target *os.File) error {
+	return wrap("move_mount", path, unix.MoveMount(unix.AT_FDCWD, path, Fd(target), "", unix.MOVE_MOUNT_T_EMPTY_PATH))
+}
+
+// Mount is mount(2), for use in a mount namespace of one's own.
+func Mount(source, target, fstype string, flags uintptr, data string) error {
+	return wrap("mount", target, unix.Mount(source, target, fstype, flags, data))
+}
+
+// MakePrivate stops propagation of the mount tree m, which need not be attached.
+func MakePrivate(m *os.File) error {
+	attr := unix.MountAttr{Propagation: unix.MS_PRIVATE}
+	return wrap("mount_setattr", m.Name(), unix.MountSetattr(Fd(m), "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr))
+}
+
+// PivotInto makes the mount whose root is dir the root of the mount namespace
+// and lets go of the old root and of all below it. The old root must not
+// propagate (SetPropagation). From the kernel's initial ramfs, which cannot be
+// pivoted away from, it moves the mount over the root as switch_root does.
+func PivotInto(dir *os.File) error {
+	if err := unix.Fchdir(Fd(dir)); err != nil {
+		return wrap("fchdir", dir.Name(), err)
+	}
+	// With "." twice the old root ends up on top of the new one, so no
+	// directory is needed to put it, and "." is then the old root.
+	err := unix.PivotRoot(".", ".")
+	if err == unix.EINVAL {
+		if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+			return wrap("move mount to /", dir.Name(), err)
+		}
+		if err := unix.Chroot("."); err != nil {
+			return wrap("chroot", dir.Name(), err)
+		}
+		return wrap("chdir", "/", unix.Chdir("/"))
+	}
+	if err != nil {
+		return wrap("pivot_root", dir.Name(), err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return wrap("umount old root", "", err)
+	}
+	return wrap("chdir", "/", unix.Chdir("/"))
+}
+
+// Mknod makes a device node; kind is 'c' or 'b'.
+func Mknod(path string, kind byte, major, minor uint32, mode uint32) error {
+	typ := uint32(unix.S_IFCHR)
+	if kind == 'b' {
+		typ = unix.S_IFBLK
+	}
+	return wrap("mknod", path, unix.Mknod(path, typ|mode, int(unix.Mkdev(major, minor))))
+}
+
+// Fchdir makes dir the working directory.
+func Fchdir(dir *os.File) error { return wrap("fchdir", dir.Name(), unix.Fchdir(Fd(dir))) }
+
+// Getcwd returns the working directory as the kernel sees it from the root;
+// it does not begin with "/" when it lies outside.
+func Getcwd() (string, error) {
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Getcwd(buf)
+	if err != nil {
+		return "", wrap("getcwd", "", err)
+	}
+	return string(buf[:n-1]), nil
+}
+
+// FileSystem returns the magic number of the filesystem f is on.
+func FileSystem(f *os.File) (int64, error) {
+	var st unix.Statfs_t
+	err := retry(func() error { return unix.Fstatfs(Fd(f), &st) })
+	return st.Type, wrap("fstatfs", f.Name(), err)
+}
+
+// Executable reports whether the calling thread, with its file system ids,
+// may execute path.
+func Executable(path string) error {
+	return unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS)
+}
+
+// Umask sets the file mode creation mask.
+func Umask(mask int) { unix.Umask(mask) }
+
+// SetHostname sets the UTS namespace's host name.
+func SetHostname(s string) error { return wrap("sethostname", "", unix.Sethostname([]byte(s))) }
+
+// SetDomainname sets the UTS namespace's NIS domain name.
+func SetDomainname(s string) error { return wrap("setdomainname", "", unix.Setdomainname([]byte(s))) }
+
+// LoopbackUp brings interface lo of the network namespace up.
+func LoopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return wrap("socket", "", err)
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	return wrap("ioctl", "lo up", unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr))
+}
