@@ -63,7 +63,9 @@ type reserve struct {
 
 var reserved = []reserve{
 	{
-		"golang.org/x/sys/unix", []string{"sys", "test"}, true,
+		"golang.org/x/sys/unix",
+		[]string{"sys", "test"},
+		true,
 		"raw system calls go through one seam, which retries EINTR and sets close-on-exec",
 	},
 	{"unsafe", []string{"sys"}, true, "nothing outside the kernel seam needs it"},
@@ -71,7 +73,9 @@ var reserved = []reserve{
 	{"net/http", []string{"registry", "cli", "test"}, false, "only registry dials out"},
 	{"crypto/tls", []string{"registry"}, false, "only registry dials out"},
 	{
-		"github.com/google/go-containerregistry/", []string{"registry"}, false,
+		"github.com/google/go-containerregistry/",
+		[]string{"registry"},
+		false,
 		"its types stay out of everybody's signatures, so that another client is a change to one package",
 	},
 	{

@@ -149,7 +149,7 @@ func writeDisk(dir, disk string) error {
 		return err
 	}
 	copies := map[string]string{
-		"/bin/busybox":                     "bin/busybox",
+		"/bin/busybox":                      "bin/busybox",
 		filepath.Join(repo, "bin/tug"):      "usr/local/bin/tug",
 		filepath.Join(repo, "bin/tug-init"): "usr/local/bin/tug-init",
 	}
