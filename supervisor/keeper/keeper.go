@@ -52,15 +52,14 @@ type entry struct {
 }
 
 // Main runs a keeper until its supervisor says that nothing is left to keep.
-// It returns the exit code. That another keeper already serves this run
-// directory is not an error.
+// It returns the exit code.
 func Main(cfg Config) int {
 	lock, err := os.OpenFile(filepath.Join(cfg.Run, "keeper.lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return fail(err)
 	}
-	if had, err := sys.TryLock(lock, true); err != nil || !had {
-		return 0
+	if !takeLock(lock) {
+		return fail(fmt.Errorf("another keeper serves %s", cfg.Run))
 	}
 	// Before anything is mounted: what happens on the host is seen here, what
 	// happens here is seen by nobody else.
@@ -71,6 +70,9 @@ func Main(cfg Config) int {
 	if err := k.bind(); err != nil {
 		return fail(err)
 	}
+	ready := os.NewFile(ReadyFd, "ready")
+	ready.Write([]byte{1})
+	ready.Close()
 	chld := make(chan os.Signal, 1)
 	signal.Notify(chld, syscall.SIGCHLD)
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
@@ -82,6 +84,17 @@ func Main(cfg Config) int {
 	code := k.supervise()
 	os.Remove(cfg.Socket)
 	return code
+}
+
+// takeLock tries for a moment: Running holds the lock for an instant.
+func takeLock(lock *os.File) bool {
+	for range 50 {
+		if had, err := sys.TryLock(lock, true); err != nil || had {
+			return had
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return false
 }
 
 func fail(err error) int {
@@ -313,4 +326,17 @@ func writeRecord(path string, exit *Exit, sync bool) error {
 		return nil
 	}
 	return err
+}
+
+// Running reports whether a keeper serves the run directory: it holds the lock
+// as long as it lives.
+func Running(run string) bool {
+	f, err := os.Open(filepath.Join(run, "keeper.lock"))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	// Shared, so that two who look at the same time do not see each other.
+	had, err := sys.TryLock(f, false)
+	return err == nil && !had
 }

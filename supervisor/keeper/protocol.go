@@ -52,6 +52,10 @@ const (
 	ListenFd  = 4 // the store's listening socket, kept open across supervisors
 )
 
+// ReadyFd is where a keeper writes one byte when its socket can be connected
+// to; it ends unwritten when the keeper fails.
+const ReadyFd = 3
+
 // Message is one packet.
 type Message struct {
 	Op    string

@@ -1,0 +1,411 @@
+// Package container is a container's life: made from an image and a request,
+// started, attached to, stopped, removed. Its state is files; no process has to
+// run for it to be known.
+//
+// One directory per container, containers/<id>/, each file with one writer:
+//
+//	config.json  spec.Container as created                    Create
+//	start.json   the last start: run number, process, error   the supervisor
+//	exit.json    how that process ended                       the keeper
+//	upper/ work/ the writable layer (overlayfs)               the kernel
+//	log/         CRI log files                                the supervisor
+//	hosts hostname resolv.conf  bound into the container      Create
+//
+// A state is derived from these, never stored: no start.json is created; an
+// exit.json of the same process is exited; else the process lives, or it was
+// lost (power failure, killed keeper) and counts as exited with code 255.
+//
+// The directory is made whole in tmp/ and renamed to its place, and renamed
+// away before it is deleted, so it is there entirely or not at all. A name is a
+// file containers-by-name/<name> with the id in it; one whose container does
+// not exist (a crash in between) is as good as absent.
+package container
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"tug/errs"
+	"tug/runtime"
+	"tug/spec"
+	"tug/state"
+	"tug/supervisor"
+	"tug/sys"
+)
+
+// Containers is the containers of a store, for commands.
+type Containers struct {
+	st     *state.Store
+	client *supervisor.Client
+}
+
+// Open returns the containers of st. It does no I/O.
+func Open(st *state.Store, client *supervisor.Client) *Containers {
+	return &Containers{st: st, client: client}
+}
+
+// Summary is a container with its present state.
+type Summary struct {
+	spec.Container
+	State              spec.State
+	SizeRw, SizeRootFs int64
+}
+
+// Types that commands use together with Containers.
+type (
+	AttachOptions = supervisor.AttachOptions
+	Session       = supervisor.Session
+)
+
+// ErrDetached is what Session.Stream returns after Detach.
+var ErrDetached = supervisor.ErrDetached
+
+const (
+	fileConfig = "config.json"
+	fileStart  = "start.json"
+	fileExit   = "exit.json"
+	dirUpper   = "upper"
+	dirWork    = "work"
+	dirLog     = "log"
+)
+
+func (c *Containers) path(id string, elem ...string) string {
+	return filepath.Join(append([]string{c.st.Container(id)}, elem...)...)
+}
+
+// load reads one container; fs.ErrNotExist when there is none.
+func (c *Containers) load(id string) (*Summary, error) {
+	s := &Summary{}
+	if err := state.ReadJSON(c.path(id, fileConfig), &s.Container); err != nil {
+		return nil, err
+	}
+	st, err := c.state(id)
+	if err != nil {
+		return nil, err
+	}
+	s.State = st
+	return s, nil
+}
+
+// List returns all containers, newest first.
+func (c *Containers) List() ([]*Summary, error) {
+	ids, err := c.ids()
+	if err != nil {
+		return nil, err
+	}
+	list := make([]*Summary, 0, len(ids))
+	for _, id := range ids {
+		s, err := c.load(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(a, b *Summary) int { return b.Created.Compare(a.Created) })
+	return list, nil
+}
+
+func (c *Containers) ids() ([]string, error) {
+	d, err := os.Open(c.st.Containers())
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	return slices.DeleteFunc(names, func(n string) bool { return !spec.IsHex64(n) }), err
+}
+
+// Find returns the container of that name, id, or unique id prefix, in this
+// order. The error for none is NotFound.
+func (c *Containers) Find(name string) (*Summary, error) {
+	id, err := c.resolve(strings.TrimPrefix(name, "/"))
+	if err != nil {
+		return nil, err
+	}
+	s, err := c.load(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, noSuch(name)
+	}
+	return s, err
+}
+
+func noSuch(name string) error { return errs.New(errs.NotFound, "No such container: %s", name) }
+
+func (c *Containers) resolve(name string) (string, error) {
+	if spec.IsHex64(name) {
+		return name, nil
+	}
+	if validName(name) {
+		if id := c.idByName(name); id != "" {
+			return id, nil
+		}
+	}
+	if name == "" || !spec.IsHex(name) {
+		return "", noSuch(name)
+	}
+	ids, err := c.ids()
+	if err != nil {
+		return "", err
+	}
+	found := ""
+	for _, id := range ids {
+		if strings.HasPrefix(id, name) {
+			if found != "" {
+				return "", errs.New(errs.Invalid, "Multiple IDs found with provided prefix: %s", name)
+			}
+			found = id
+		}
+	}
+	if found == "" {
+		return "", noSuch(name)
+	}
+	return found, nil
+}
+
+// idByName returns the id a name stands for, or "" when it is free.
+func (c *Containers) idByName(name string) string {
+	b, err := os.ReadFile(c.st.ContainerName(name))
+	id := strings.TrimSpace(string(b))
+	if err != nil || !spec.IsHex64(id) {
+		return ""
+	}
+	if _, err := os.Stat(c.path(id)); err != nil {
+		return ""
+	}
+	return id
+}
+
+// Start starts a container; one that runs already is left alone.
+func (c *Containers) Start(ctx context.Context, id string) error {
+	st, err := c.state(id)
+	if err != nil {
+		return err
+	}
+	if st.Status == spec.StatusRunning {
+		return nil
+	}
+	_, err = c.client.Start(ctx, id)
+	return err
+}
+
+// StartAttached starts a container with the caller attached from before its
+// first byte of output.
+func (c *Containers) StartAttached(ctx context.Context, id string, o AttachOptions) (*Session, error) {
+	return c.client.StartAttached(ctx, id, o)
+}
+
+// Attach attaches to a running container.
+func (c *Containers) Attach(ctx context.Context, id string, o AttachOptions) (*Session, error) {
+	return c.client.Attach(ctx, id, o)
+}
+
+// Exec runs a further program in a running container, attached.
+func (c *Containers) Exec(ctx context.Context, id string, e spec.ExecSpec, o AttachOptions) (*Session, error) {
+	return c.client.Exec(ctx, id, &e, &o)
+}
+
+// ExecDetached starts a further program in a running container.
+func (c *Containers) ExecDetached(ctx context.Context, id string, e spec.ExecSpec) error {
+	_, err := c.client.Exec(ctx, id, &e, nil)
+	return err
+}
+
+// Kill sends a signal to a container's main process.
+func (c *Containers) Kill(id string, sig syscall.Signal) error {
+	r, err := c.startRecord(id)
+	if err == nil && r.alive() {
+		err = sys.SignalProcess(r.Pid, r.Start, sig)
+	} else if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = errNotRunning(id)
+	}
+	if errors.Is(err, os.ErrProcessDone) {
+		err = errNotRunning(id)
+	}
+	return err
+}
+
+func errNotRunning(id string) error {
+	return errs.New(errs.Conflict, "container %s is not running", id)
+}
+
+// Stop asks a container to end with its stop signal (or sig) and kills it
+// after the timeout in seconds; a negative one waits for ever. One that does
+// not run is no error.
+func (c *Containers) Stop(ctx context.Context, id string, sig syscall.Signal, timeout *int) error {
+	s, err := c.load(id)
+	if err != nil {
+		return err
+	}
+	if s.State.Status != spec.StatusRunning {
+		return nil
+	}
+	if sig == 0 {
+		sig = stopSignal(&s.Container)
+	}
+	if err := c.Kill(id, sig); err != nil {
+		return ignoreNotRunning(err)
+	}
+	wait := stopTimeout(&s.Container, timeout)
+	soft, cancel := ctx, context.CancelFunc(func() {})
+	if wait >= 0 {
+		soft, cancel = context.WithTimeout(ctx, wait)
+	}
+	_, err = c.Wait(soft, id)
+	cancel()
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	if err := c.Kill(id, syscall.SIGKILL); err != nil {
+		return ignoreNotRunning(err)
+	}
+	_, err = c.Wait(ctx, id)
+	return err
+}
+
+func ignoreNotRunning(err error) error {
+	if errs.Is(err, errs.Conflict) {
+		return nil
+	}
+	return err
+}
+
+func stopSignal(s *spec.Container) syscall.Signal {
+	if sig, err := runtime.ParseSignal(s.Config.StopSignal); err == nil {
+		return sig
+	}
+	return syscall.SIGTERM
+}
+
+func stopTimeout(s *spec.Container, asked *int) time.Duration {
+	seconds := 10
+	if s.Config.StopTimeout != nil {
+		seconds = *s.Config.StopTimeout
+	}
+	if asked != nil {
+		seconds = *asked
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// Wait waits until a container does not run and returns its last exit code.
+func (c *Containers) Wait(ctx context.Context, id string) (int, error) {
+	for {
+		code, ran, err := c.client.Wait(ctx, id)
+		if err != nil || ran {
+			return code, err
+		}
+		st, err := c.state(id)
+		if err != nil {
+			return 0, err
+		}
+		if st.Status != spec.StatusRunning {
+			return st.ExitCode, nil
+		}
+		// It runs, but no supervisor owns it: its keeper was killed.
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// Remove removes a container, its writable layer and its log. A running one is
+// Conflict, or killed with force.
+func (c *Containers) Remove(ctx context.Context, id string, force, volumes bool) error {
+	s, err := c.load(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return noSuch(id)
+	}
+	if err != nil {
+		return err
+	}
+	if s.State.Status == spec.StatusRunning {
+		if !force {
+			return errs.New(errs.Conflict, "cannot remove container %q: container is running", "/"+s.Name).
+				WithHint("stop the container before removing it, or force with -f")
+		}
+		if err := ignoreNotRunning(c.Kill(id, syscall.SIGKILL)); err != nil {
+			return err
+		}
+	}
+	// Also one that has just ended is cleaned up by the supervisor first.
+	if _, err := c.Wait(ctx, id); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	trash, err := c.unlink(id)
+	if err != nil || trash == "" {
+		return err
+	}
+	return os.RemoveAll(trash)
+}
+
+// unlink takes the container out of the store and returns where its files now
+// are, or "" when another command was faster.
+func (c *Containers) unlink(id string) (trash string, err error) {
+	lock, err := c.lock(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	s, err := c.load(id)
+	if err != nil {
+		return "", err
+	}
+	if s.State.Status == spec.StatusRunning {
+		return "", errs.New(errs.Conflict, "cannot remove container %q: it was started meanwhile", "/"+s.Name)
+	}
+	trash = filepath.Join(c.st.Tmp(), "removed-"+id)
+	if err := os.Rename(c.path(id), trash); err != nil {
+		return "", err
+	}
+	if b, err := os.ReadFile(c.st.ContainerName(s.Name)); err == nil && strings.TrimSpace(string(b)) == id {
+		os.Remove(c.st.ContainerName(s.Name))
+	}
+	return trash, nil
+}
+
+// lock takes the container's exclusive lock (state's lock order, 2).
+func (c *Containers) lock(id string) (*os.File, error) {
+	d, err := os.Open(c.path(id))
+	if err != nil {
+		return nil, err
+	}
+	if err := sys.Lock(d, true); err != nil {
+		d.Close()
+		return nil, err
+	}
+	// It may have been removed while we waited.
+	if _, err := os.Stat(c.path(id, fileConfig)); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// UsersOf returns the short ids of the containers made from an image, for
+// refusing its removal. Call it with the reference lock held.
+func (c *Containers) UsersOf(image spec.Digest) []string {
+	ids, _ := c.ids()
+	var users []string
+	for _, id := range ids {
+		var s spec.Container
+		if state.ReadJSON(c.path(id, fileConfig), &s) == nil && s.ImageID == image {
+			users = append(users, id)
+		}
+	}
+	return users
+}

@@ -1,0 +1,305 @@
+package container
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"tug/errs"
+	"tug/image"
+	"tug/spec"
+	"tug/state"
+	"tug/sys"
+)
+
+// Request is what a user asked for: the options of create and run. Nil and
+// empty mean the image's value.
+type Request struct {
+	Name, Image string
+	Platform    *spec.Platform
+
+	Cmd        []string
+	Entrypoint *[]string // an empty list clears the image's
+	Env        []string  // NAME=VALUE, or NAME to unset
+	Labels     map[string]string
+
+	User, WorkingDir, Hostname, Domainname string
+	StopSignal                             string
+	StopTimeout                            *int // seconds
+
+	Tty, OpenStdin, StdinOnce      bool
+	AttachIn, AttachOut, AttachErr bool
+	Host                           spec.HostConfig
+}
+
+// Create makes a container from img. The image must be kept from being removed
+// meanwhile: call it with the reference lock held shared.
+func (c *Containers) Create(req Request, img *image.Image) (*spec.Container, error) {
+	ctr, err := describe(&req, img)
+	if err != nil {
+		return nil, err
+	}
+	release, err := c.takeName(ctr, req.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if err := c.place(ctr); err != nil {
+		os.Remove(c.st.ContainerName(ctr.Name))
+		return nil, fmt.Errorf("create container %s: %w", ctr.Name, err)
+	}
+	return ctr, nil
+}
+
+// place writes the container's directory in tmp/ and renames it to its place.
+// Containers that are removed when they end need not survive a power failure.
+func (c *Containers) place(ctr *spec.Container) error {
+	durable := !ctr.Host.AutoRemove
+	tmp, held, err := c.st.TempDir("container-*")
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+	err = c.fill(tmp, ctr, durable)
+	if err == nil {
+		err = os.Rename(tmp, c.path(ctr.ID))
+	}
+	if err != nil {
+		os.RemoveAll(tmp)
+		return noSpace(err)
+	}
+	if durable {
+		return state.SyncDir(c.st.Containers())
+	}
+	return nil
+}
+
+func (c *Containers) fill(dir string, ctr *spec.Container, durable bool) error {
+	// The upper directory is the container's root: it has a root's mode.
+	for name, mode := range map[string]os.FileMode{dirUpper: 0o755, dirWork: 0o700, dirLog: 0o700} {
+		if err := os.Mkdir(filepath.Join(dir, name), mode); err != nil {
+			return err
+		}
+	}
+	for name, text := range etcFiles(ctr) {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
+			return err
+		}
+	}
+	return c.st.WriteJSON(filepath.Join(dir, fileConfig), ctr, durable)
+}
+
+func noSpace(err error) error {
+	if errors.Is(err, sys.ErrNoSpace) {
+		return errs.New(errs.NoSpace, "%w", err).WithHint("free some space, or remove containers and images that are not needed")
+	}
+	return err
+}
+
+// describe merges the request with the image's configuration.
+func describe(req *Request, img *image.Image) (*spec.Container, error) {
+	cfg := img.Config.Config
+	cfg.Env = mergeEnv(cfg.Env, req.Env)
+	cfg.Labels = maps.Clone(cfg.Labels)
+	if cfg.Labels == nil {
+		cfg.Labels = map[string]string{}
+	}
+	maps.Copy(cfg.Labels, req.Labels)
+	for _, f := range []struct {
+		to   *string
+		from string
+	}{{&cfg.User, req.User}, {&cfg.WorkingDir, req.WorkingDir}, {&cfg.StopSignal, req.StopSignal}} {
+		if f.from != "" {
+			*f.to = f.from
+		}
+	}
+	if req.WorkingDir != "" && !path.IsAbs(req.WorkingDir) {
+		return nil, errs.New(errs.Invalid, "the working directory %q is invalid, it needs to be an absolute path", req.WorkingDir)
+	}
+	if req.StopTimeout != nil {
+		cfg.StopTimeout = req.StopTimeout
+	}
+	if req.Entrypoint != nil {
+		// A new entrypoint does not get the image's arguments.
+		cfg.Entrypoint, cfg.Cmd = *req.Entrypoint, nil
+	}
+	if len(req.Cmd) > 0 {
+		cfg.Cmd = req.Cmd
+	}
+	argv := append(append([]string{}, cfg.Entrypoint...), cfg.Cmd...)
+	if len(argv) == 0 || len(argv) == 1 && argv[0] == "" {
+		return nil, errs.New(errs.Invalid, "no command specified").WithHint("the image names none: write one after the image's name")
+	}
+	id, err := newID()
+	if err != nil {
+		return nil, err
+	}
+	ctr := &spec.Container{
+		ID: id, Created: time.Now().UTC(), ImageID: img.ID, Image: req.Image,
+		Platform: img.Config.Platform, Layers: img.Config.RootFS.DiffIDs,
+		Path: argv[0], Args: argv[1:],
+		Hostname: req.Hostname, Domainname: req.Domainname,
+		Tty: req.Tty, OpenStdin: req.OpenStdin, StdinOnce: req.StdinOnce,
+		AttachIn: req.AttachIn, AttachOut: req.AttachOut, AttachErr: req.AttachErr,
+		Config: cfg, Host: req.Host,
+	}
+	if ctr.Hostname == "" {
+		ctr.Hostname = defaultHostname(ctr)
+	}
+	if ctr.Host.NetworkMode == "" {
+		ctr.Host.NetworkMode = "none"
+	}
+	return ctr, nil
+}
+
+func defaultHostname(ctr *spec.Container) string {
+	if ctr.Host.NetworkMode == "host" {
+		if h, err := os.Hostname(); err == nil {
+			return h
+		}
+	}
+	return ctr.ID[:12]
+}
+
+// mergeEnv sets the user's variables in the image's; NAME alone unsets.
+func mergeEnv(base, add []string) []string {
+	out := append([]string{}, base...)
+	for _, e := range add {
+		name, _, set := strings.Cut(e, "=")
+		at := -1
+		for i, old := range out {
+			if n, _, _ := strings.Cut(old, "="); n == name {
+				at = i
+			}
+		}
+		switch {
+		case set && at >= 0:
+			out[at] = e
+		case set:
+			out = append(out, e)
+		case at >= 0:
+			out = append(out[:at], out[at+1:]...)
+		}
+	}
+	return out
+}
+
+// newID returns 64 random hex digits. The first twelve, by which people name
+// containers, are never all decimal, so that a short id is no number.
+func newID() (string, error) {
+	var b [32]byte
+	for {
+		if _, err := rand.Read(b[:]); err != nil {
+			return "", err
+		}
+		id := hex.EncodeToString(b[:])
+		if strings.ContainsAny(id[:12], "abcdef") {
+			return id, nil
+		}
+	}
+}
+
+// etcFiles are the files bound over those of the image.
+func etcFiles(ctr *spec.Container) map[string][]byte {
+	hosts := "127.0.0.1\tlocalhost\n" +
+		"::1\tlocalhost ip6-localhost ip6-loopback\n" +
+		"fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+	if ctr.Host.NetworkMode == "host" {
+		if b, err := os.ReadFile("/etc/hosts"); err == nil {
+			hosts = string(b)
+		}
+	}
+	resolv, _ := os.ReadFile("/etc/resolv.conf")
+	return map[string][]byte{
+		"hosts": []byte(hosts), "hostname": []byte(ctr.Hostname + "\n"), "resolv.conf": resolv,
+	}
+}
+
+// takeName reserves the container's name, or makes one up when name is empty.
+// The returned function is called when the container's directory is in place
+// or given up.
+func (c *Containers) takeName(ctr *spec.Container, name string) (release func(), err error) {
+	if name != "" {
+		name = strings.TrimPrefix(name, "/")
+		if !validName(name) {
+			return nil, errs.New(errs.Invalid, "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
+		}
+		ctr.Name = name
+		return c.reserve(name, ctr.ID)
+	}
+	for try := 0; ; try++ {
+		ctr.Name = randomName(try)
+		release, err = c.reserve(ctr.Name, ctr.ID)
+		if !errs.Is(err, errs.Conflict) || try > 100 {
+			return release, err
+		}
+	}
+}
+
+// reserve makes the name's file and keeps it locked until released. A file
+// that nobody holds and whose container does not exist was left by a crash.
+func (c *Containers) reserve(name, id string) (release func(), err error) {
+	p := c.st.ContainerName(name)
+	for {
+		f, err := os.OpenFile(p, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, noSpace(err)
+		}
+		had, err := sys.TryLock(f, true)
+		if err == nil && had {
+			if _, serr := os.Stat(p); errors.Is(serr, fs.ErrNotExist) {
+				f.Close()
+				continue
+			}
+			if c.idByName(name) == "" {
+				err = f.Truncate(0)
+				if err == nil {
+					_, err = f.WriteAt([]byte(id+"\n"), 0)
+				}
+				if err == nil {
+					return func() { f.Close() }, nil
+				}
+			} else {
+				had = false
+			}
+		}
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("reserve name %s: %w", name, noSpace(err))
+		}
+		return nil, c.nameInUse(name)
+	}
+}
+
+func (c *Containers) nameInUse(name string) error {
+	by := c.idByName(name)
+	if by == "" {
+		by = "that is just being created"
+	}
+	return errs.New(errs.Conflict, "Conflict. The container name %q is already in use by container %q", "/"+name, by).
+		WithHint("remove or rename that container to be able to reuse the name")
+}
+
+// validName is Docker's [a-zA-Z0-9][a-zA-Z0-9_.-]+, of a length that fits a
+// file name.
+func validName(s string) bool {
+	if len(s) < 2 || len(s) > 200 {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		ch := s[i]
+		alnum := ch >= 'a' && ch <= 'z' || ch >= 'A' && ch <= 'Z' || ch >= '0' && ch <= '9'
+		if !alnum && (i == 0 || !strings.ContainsRune("_.-", rune(ch))) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,100 @@
+package container
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"tug/spec"
+	"tug/state"
+	"tug/supervisor/keeper"
+	"tug/sys"
+)
+
+// startRecord is start.json: the last start of a container.
+type startRecord struct {
+	Run    int // counts starts, from 1
+	At     time.Time
+	Pid    int    `json:",omitempty"`
+	Start  uint64 `json:",omitempty"` // field 22 of /proc/PID/stat
+	Boot   string `json:",omitempty"` // which boot of the machine Pid and Start belong to
+	Cgroup string `json:",omitempty"`
+	Error  string `json:",omitempty"` // why the program did not run
+	Code   int    `json:",omitempty"` // 125, 126 or 127 then
+}
+
+func (r *startRecord) alive() bool {
+	return r.Pid != 0 && r.Error == "" && r.Boot == bootID() && sys.Alive(r.Pid, r.Start)
+}
+
+// bootID is the kernel's random id of this boot (random(4)).
+var bootID = sync.OnceValue(func() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(b))
+})
+
+func (c *Containers) startRecord(id string) (*startRecord, error) {
+	r := &startRecord{}
+	return r, state.ReadJSON(c.path(id, fileStart), r)
+}
+
+// exitRecord returns how the process of r ended, or nil when that is not (yet)
+// written.
+func (c *Containers) exitRecord(id string, r *startRecord) *keeper.Exit {
+	var e keeper.Exit
+	if state.ReadJSON(c.path(id, fileExit), &e) != nil || e.Pid != r.Pid || e.Start != r.Start {
+		return nil
+	}
+	return &e
+}
+
+// lostCode is the exit code of a process nobody saw ending.
+const lostCode = 255
+
+// state derives a container's state; see the package comment.
+func (c *Containers) state(id string) (spec.State, error) {
+	r, err := c.startRecord(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(c.path(id)); err != nil {
+			return spec.State{}, err
+		}
+		return spec.State{Status: spec.StatusCreated}, nil
+	}
+	if err != nil {
+		return spec.State{}, err
+	}
+	if r.Error != "" {
+		return spec.State{Status: spec.StatusCreated, Error: r.Error, ExitCode: r.Code}, nil
+	}
+	st := spec.State{StartedAt: r.At, Cgroup: r.Cgroup}
+	if r.alive() {
+		st.Status, st.Pid = spec.StatusRunning, r.Pid
+		return st, nil
+	}
+	st.Status, st.Cgroup = spec.StatusExited, ""
+	e := c.awaitExit(id, r)
+	if e == nil {
+		st.ExitCode, st.FinishedAt = lostCode, r.At
+		return st, nil
+	}
+	st.ExitCode, st.OOMKilled, st.FinishedAt = e.Code, e.OOMKilled, e.At
+	return st, nil
+}
+
+// awaitExit reads the exit record of a process that is not alive. Between
+// reaping it and writing the record, which may be an fsync, the keeper needs a
+// moment; without a keeper there is nothing to wait for.
+func (c *Containers) awaitExit(id string, r *startRecord) *keeper.Exit {
+	for i := 0; ; i++ {
+		if e := c.exitRecord(id, r); e != nil {
+			return e
+		}
+		if i >= 200 || r.Boot != bootID() || !keeper.Running(c.st.Run) {
+			return c.exitRecord(id, r)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}

@@ -1,0 +1,329 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"tug/errs"
+	"tug/spec"
+	"tug/state"
+	"tug/sys"
+)
+
+// Client is how commands reach the supervisor of their store. It holds no
+// connection: each request makes one.
+type Client struct {
+	Run  string   // the store's run directory
+	Init string   // path of tug-init, to start a keeper with
+	Args []string // the supervisor's program and arguments
+}
+
+// Socket is the path of the store's socket.
+func (c *Client) Socket() string { return filepath.Join(c.Run, "tug.sock") }
+
+// maxSocket is how long a unix socket's path may be (unix(7)).
+const maxSocket = 107
+
+// errNotRunning says that there is no supervisor.
+var errNotRunning = errors.New("no supervisor is running")
+
+// connect connects to the supervisor, which it starts where there is none if
+// start is set; else the error is errNotRunning.
+func (c *Client) connect(ctx context.Context, start bool) (conn, error) {
+	got, err := c.dial()
+	if err != nil && start && isNotRunning(err) {
+		got, err = c.startKeeper(ctx)
+	}
+	if err != nil && isNotRunning(err) {
+		err = errNotRunning
+	}
+	return got, err
+}
+
+func (c *Client) dial() (conn, error) {
+	if len(c.Socket()) > maxSocket {
+		return conn{}, errs.New(errs.Invalid, "the run directory %s has too long a name for a socket", c.Run).WithHint("choose a shorter --run-root")
+	}
+	u, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: c.Socket(), Net: "unixpacket"})
+	return conn{u}, err
+}
+
+func isNotRunning(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// startKeeper starts a keeper, which starts a supervisor. The lock makes one
+// of many commands do it; the pipe ends when the socket is there.
+func (c *Client) startKeeper(ctx context.Context) (conn, error) {
+	lock, err := state.LockFile(filepath.Join(c.Run, "start.lock"), true)
+	if err != nil {
+		return conn{}, fmt.Errorf("start supervisor: %w", err)
+	}
+	defer lock.Close()
+	if got, err := c.dial(); err == nil {
+		return got, nil
+	}
+	logPath := filepath.Join(c.Run, "supervisor.log")
+	log, err := os.OpenFile(logPath, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return conn{}, fmt.Errorf("start supervisor: %w", err)
+	}
+	defer log.Close()
+	ready, theirs, err := os.Pipe()
+	if err != nil {
+		return conn{}, fmt.Errorf("start supervisor: %w", err)
+	}
+	defer ready.Close()
+	cmd := exec.Command(c.Init, append([]string{"keeper", "--run", c.Run, "--socket", c.Socket(), "--"}, c.Args...)...)
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{theirs} // keeper.ReadyFd
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS}
+	err = cmd.Start()
+	theirs.Close()
+	if err != nil {
+		return conn{}, fmt.Errorf("start supervisor: %w", err)
+	}
+	go cmd.Wait()
+	ready.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := ready.Read(make([]byte, 1)); err != nil {
+		return conn{}, errs.New(errs.Internal, "the supervisor did not start").WithHint("see %s", logPath)
+	}
+	return c.dial()
+}
+
+// ask sends a request and reads the answer. A supervisor that ends just then
+// has not taken the request: it is sent to the next one.
+func (c *Client) ask(ctx context.Context, req *request, start bool) (conn, *answer, []*os.File, error) {
+	for try := 0; ; try++ {
+		got, err := c.connect(ctx, start)
+		if err != nil {
+			return conn{}, nil, nil, err
+		}
+		a, files, err := exchange(got, req)
+		if err == nil && a.Error == nil {
+			return got, a, files, nil
+		}
+		got.Close()
+		switch {
+		case err == nil:
+			return conn{}, nil, nil, a.Error.err()
+		case ctx.Err() != nil:
+			return conn{}, nil, nil, ctx.Err()
+		case try >= 5:
+			return conn{}, nil, nil, fmt.Errorf("supervisor: %w", err)
+		}
+		time.Sleep(time.Duration(try) * 20 * time.Millisecond)
+	}
+}
+
+func exchange(c conn, req *request) (*answer, []*os.File, error) {
+	if err := c.send(frameRequest, req); err != nil {
+		return nil, nil, err
+	}
+	kind, body, files, err := c.receive(make([]byte, maxFrame), make([]byte, 256))
+	if err != nil {
+		return nil, nil, err
+	}
+	a := new(answer)
+	if err := decode(kind, frameAnswer, body, a); err != nil {
+		sys.CloseAll(files)
+		return nil, nil, err
+	}
+	return a, files, nil
+}
+
+// Start starts a container without attaching and returns warnings.
+func (c *Client) Start(ctx context.Context, id string) ([]string, error) {
+	got, a, files, err := c.ask(ctx, &request{Op: opStart, ID: id}, true)
+	if err != nil {
+		return nil, err
+	}
+	sys.CloseAll(files)
+	got.Close()
+	return a.Warnings, nil
+}
+
+// StartAttached starts a container with a client attached from its first byte.
+func (c *Client) StartAttached(ctx context.Context, id string, o AttachOptions) (*Session, error) {
+	return c.session(ctx, &request{Op: opStart, ID: id, Attach: &o}, true)
+}
+
+// Attach attaches to a running container.
+func (c *Client) Attach(ctx context.Context, id string, o AttachOptions) (*Session, error) {
+	s, err := c.session(ctx, &request{Op: opAttach, ID: id, Attach: &o}, false)
+	if errors.Is(err, errNotRunning) {
+		err = errs.New(errs.Conflict, "cannot attach to a stopped container, start it first")
+	}
+	return s, err
+}
+
+// Exec runs a further program in a running container, attached when o is not
+// nil; else the session is nil.
+func (c *Client) Exec(ctx context.Context, id string, e *spec.ExecSpec, o *AttachOptions) (*Session, error) {
+	req := &request{Op: opExec, ID: id, Exec: e, Attach: o}
+	if o != nil {
+		return c.session(ctx, req, true)
+	}
+	got, _, files, err := c.ask(ctx, req, true)
+	if err != nil {
+		return nil, err
+	}
+	sys.CloseAll(files)
+	return nil, got.Close()
+}
+
+// Wait waits for the present run of a container to be wholly over: its log is
+// complete, its resources are freed, and with AutoRemove it is gone. running is
+// false when there is no such run.
+func (c *Client) Wait(ctx context.Context, id string) (code int, running bool, err error) {
+	for {
+		got, _, _, err := c.ask(ctx, &request{Op: opWait, ID: id}, false)
+		if errors.Is(err, errNotRunning) || errs.Is(err, errs.NotFound) {
+			return 0, false, nil
+		}
+		if err != nil {
+			return 0, false, err
+		}
+		stop := context.AfterFunc(ctx, func() { got.Close() })
+		kind, body, _, err := got.receive(make([]byte, maxFrame), nil)
+		stop()
+		got.Close()
+		var x exitFrame
+		if err == nil && decode(kind, frameExit, body, &x) == nil {
+			return x.Code, true, nil
+		}
+		if ctx.Err() != nil {
+			return 0, false, ctx.Err()
+		}
+		// The supervisor died: ask the next one.
+	}
+}
+
+// Ping tells about the running supervisor; ok is false when there is none.
+func (c *Client) Ping(ctx context.Context) (pid, running int, backend string, ok bool) {
+	got, a, _, err := c.ask(ctx, &request{Op: opPing}, false)
+	if err != nil {
+		return 0, 0, "", false
+	}
+	got.Close()
+	return a.Pid, a.Running, a.Backend, true
+}
+
+// ErrDetached is what Stream returns after Detach.
+var ErrDetached = errors.New("detached")
+
+// Session is an attached process, seen from the command.
+type Session struct {
+	Stdin *os.File // write end of its input or its terminal; nil without
+	Tty   bool
+	Pid   int
+	// Warnings of the start.
+	Warnings []string
+
+	client   *Client
+	ctx      context.Context
+	id, key  string
+	opts     AttachOptions
+	conn     conn
+	received [2]int64
+	detached chan struct{}
+}
+
+func (c *Client) session(ctx context.Context, req *request, start bool) (*Session, error) {
+	got, a, files, err := c.ask(ctx, req, start)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{
+		Tty: a.Tty, Pid: a.Pid, Warnings: a.Warnings, client: c, ctx: ctx,
+		id: req.ID, key: a.Key, opts: *req.Attach, conn: got, detached: make(chan struct{}),
+	}
+	if a.Stdin && len(files) > 0 {
+		s.Stdin, files = files[0], files[1:]
+	}
+	sys.CloseAll(files)
+	return s, nil
+}
+
+// Stream copies output until the process has ended and returns its exit code.
+// When the supervisor dies it goes on with the next one, without a byte lost
+// or doubled. A failing writer ends it with that writer's error; the process
+// goes on.
+func (s *Session) Stream(stdout, stderr io.Writer) (int, error) {
+	buf := make([]byte, maxFrame)
+	for {
+		code, over, err := s.copy(buf, stdout, stderr)
+		if over {
+			return code, err
+		}
+		select {
+		case <-s.detached:
+			return 0, ErrDetached
+		default:
+		}
+		if err := s.resume(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// copy copies until the exit, or until the connection is lost (over is false).
+func (s *Session) copy(buf []byte, stdout, stderr io.Writer) (code int, over bool, err error) {
+	for {
+		n, err := s.conn.Read(buf)
+		if err != nil || n == 0 {
+			return 0, false, nil
+		}
+		switch b := buf[1:n]; buf[0] {
+		case frameStdout:
+			s.received[0] += int64(len(b))
+			_, err = stdout.Write(b)
+		case frameStderr:
+			s.received[1] += int64(len(b))
+			_, err = stderr.Write(b)
+		case frameExit:
+			var x exitFrame
+			err := decode(frameExit, frameExit, b, &x)
+			return x.Code, true, err
+		}
+		if err != nil {
+			s.conn.Close()
+			return 0, true, err
+		}
+	}
+}
+
+// resume goes on with the next supervisor.
+func (s *Session) resume() error {
+	got, _, files, err := s.client.ask(s.ctx, &request{Op: opAttach, ID: s.id, Key: s.key, Attach: &s.opts, Resume: &s.received}, true)
+	if err != nil {
+		return err
+	}
+	sys.CloseAll(files) // the input is the one there was
+	s.conn = got
+	return nil
+}
+
+// Detach leaves; the process goes on.
+func (s *Session) Detach() {
+	close(s.detached)
+	s.conn.Close()
+}
+
+// Resize sets the terminal's size.
+func (s *Session) Resize(rows, cols uint16) error {
+	if !s.Tty || s.Stdin == nil {
+		return nil
+	}
+	return sys.SetWinsize(s.Stdin, rows, cols)
+}

@@ -1,0 +1,321 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"tug/errs"
+	"tug/runtime"
+	"tug/supervisor/keeper"
+	"tug/sys"
+)
+
+func (s *Supervisor) accept(l *net.UnixListener) {
+	for {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return
+		}
+		if !s.enter() {
+			c.Close() // ending: the command finds no answer and starts the next one
+			continue
+		}
+		go func() {
+			defer s.leave()
+			s.serve(conn{c})
+		}()
+	}
+}
+
+// serve handles one connection: one request.
+func (s *Supervisor) serve(c conn) {
+	defer c.Close()
+	var req request
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	kind, body, files, err := c.receive(make([]byte, maxRequest), make([]byte, 256))
+	sys.CloseAll(files)
+	if err == nil {
+		err = decode(kind, frameRequest, body, &req)
+	}
+	if err != nil {
+		return
+	}
+	c.SetReadDeadline(time.Time{})
+	sess, err := s.dispatch(c, &req)
+	if err != nil {
+		c.send(frameAnswer, answer{Error: toFailure(err)})
+	}
+	if sess != nil {
+		sess.run()
+	}
+}
+
+// maxRequest bounds a request; an exec's environment is the largest part.
+const maxRequest = 160 << 10
+
+// dispatch does what is asked and answers, except errors. It returns a session
+// where the client stays attached.
+func (s *Supervisor) dispatch(c conn, req *request) (*session, error) {
+	switch req.Op {
+	case opStart:
+		return s.start(c, req)
+	case opExec:
+		return s.exec(c, req)
+	case opAttach:
+		return s.attach(c, req)
+	case opWait:
+		return nil, s.wait(c, req)
+	case opPing:
+		s.mu.Lock()
+		n := len(s.main)
+		s.mu.Unlock()
+		return nil, c.send(frameAnswer, answer{Pid: os.Getpid(), Running: n, Backend: s.cfg.Backend()})
+	}
+	return nil, errs.New(errs.Unsupported, "the running supervisor does not know %q", req.Op).
+		WithHint("it is of another version; it ends when no container runs")
+}
+
+// start begins a run of a container. In this order: the keeper knows process
+// and pipes before anything can be lost; attached clients are registered
+// before there is output; start.json is written before the program runs.
+func (s *Supervisor) start(c conn, req *request) (*session, error) {
+	// A run that has ended may still be cleaning up after itself.
+	if p := s.current(req.ID); p != nil && !p.running() {
+		<-p.done
+	}
+	l, err := s.cfg.Starter.Launch(context.Background(), req.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Release()
+	p, parked, warnings, err := s.begin(l, req)
+	if err != nil {
+		s.cfg.Starter.Failed(l, err)
+		return nil, err
+	}
+	defer s.pool.refill()
+	return s.answer(c, p, req.Attach, answer{Pid: parked.Pid, Warnings: append(l.Warnings, warnings...)})
+}
+
+func (s *Supervisor) begin(l *Launch, req *request) (p *procIO, parked *runtime.Parked, warnings []string, err error) {
+	defer closeUnused(l, &err)
+	parked, err = s.pool.get(l.Namespaces)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	p = newProcIO(fmt.Sprintf("c:%s#%d", l.ID, l.Run), note{
+		ID: l.ID, Run: l.Run, Tty: l.Plan.Tty, StdinOnce: l.StdinOnce, LogDir: l.LogDir, Cgroup: parked.Cgroup,
+	})
+	p.child = &keeper.Child{Pid: parked.Pid, Start: parked.StartTicks, Record: l.Record, Sync: l.Sync, Events: s.rt.MemoryEvents(parked.Cgroup)}
+	p.rootfs = l.Files.RootFS
+	warnings, err = s.prepare(p, parked, l.Plan, l.Files, l.OpenStdin)
+	if err == nil {
+		err = p.openLog()
+	}
+	if err == nil {
+		err = s.cfg.Starter.Began(l, parked.Process)
+	}
+	if err == nil {
+		s.launch(p, parked, req.Attach)
+		err = parked.Go()
+	}
+	if err != nil {
+		s.abandon(p, parked)
+		return nil, nil, nil, err
+	}
+	return p, parked, warnings, nil
+}
+
+// closeUnused closes the launch's descriptors after the start: the process has
+// its own, only the root file system's is kept by the procIO.
+func closeUnused(l *Launch, err *error) {
+	sys.CloseAll(l.Files.Trees)
+	if *err != nil && l.Files.RootFS != nil {
+		l.Files.RootFS.Close()
+	}
+}
+
+// prepare gives the process its standard streams and tells the keeper.
+func (s *Supervisor) prepare(p *procIO, parked *runtime.Parked, plan *runtime.Plan, files runtime.Files, stdin bool) ([]string, error) {
+	if !plan.Tty {
+		ends, err := p.makePipes(stdin)
+		defer sys.CloseAll(ends)
+		if err != nil {
+			return nil, err
+		}
+		files.Stdin, files.Stdout, files.Stderr = ends[0], ends[1], ends[2]
+	}
+	// First out of the pool's entry, then into its own: in between an end is
+	// kept by the keeper until claimed.
+	s.ctl.send(&keeper.Message{Op: keeper.OpDrop, Key: parkedKey(parked)})
+	if err := p.hold(s.ctl); err != nil {
+		return nil, err
+	}
+	console, warnings, err := parked.Prepare(plan, files)
+	if err != nil || console == nil {
+		return warnings, err
+	}
+	if console, err = sys.NonBlocking(console); err != nil {
+		return nil, err
+	}
+	p.stdin = console
+	if p.streams[0], err = makeSpool("stdout", console, true); err != nil {
+		return nil, err
+	}
+	return warnings, p.hold(s.ctl)
+}
+
+// makePipes makes the streams and returns the process's ends.
+func (p *procIO) makePipes(stdin bool) (ends []*os.File, err error) {
+	ends = make([]*os.File, 3)
+	if stdin {
+		ends[0], p.stdin, err = sys.Pipe(false, false)
+	} else {
+		ends[0], err = os.Open(os.DevNull)
+	}
+	for i, name := range []string{"stdout", "stderr"} {
+		var r *os.File
+		if err == nil {
+			r, ends[1+i], err = sys.Pipe(true, false)
+		}
+		if err == nil {
+			p.streams[i], err = makeSpool(name, r, false)
+		}
+	}
+	return ends, err
+}
+
+// launch makes the process known just before its program runs.
+func (s *Supervisor) launch(p *procIO, parked *runtime.Parked, o *AttachOptions) {
+	if o != nil && p.note.Tty && o.Rows > 0 && p.stdin != nil {
+		sys.SetWinsize(p.stdin, o.Rows, o.Cols)
+	}
+	s.add(p)
+}
+
+// abandon undoes a start that failed: the process is ended if it has not done
+// so itself, and nothing of it is left.
+func (s *Supervisor) abandon(p *procIO, parked *runtime.Parked) {
+	parked.Discard()
+	s.mu.Lock()
+	delete(s.procs, p.key)
+	if s.main[p.note.ID] == p {
+		delete(s.main, p.note.ID)
+	}
+	s.mu.Unlock()
+	s.ctl.send(&keeper.Message{Op: keeper.OpDrop, Key: p.key})
+	p.rootfs = nil
+	p.close()
+}
+
+// answer tells the client that the program runs and, if it wants to be
+// attached, makes its session.
+func (s *Supervisor) answer(c conn, p *procIO, o *AttachOptions, a answer) (*session, error) {
+	a.Key, a.Tty = p.key, p.note.Tty
+	var sess *session
+	if o != nil {
+		sess = newSession(c, p)
+		sess.join(o, nil)
+	}
+	p.pump()
+	go s.finish(p)
+	if sess == nil {
+		return nil, c.send(frameAnswer, a)
+	}
+	return s.welcome(sess, o, a), nil
+}
+
+// welcome sends the answer with the input descriptor. A client that has left
+// already is seen by the session itself.
+func (s *Supervisor) welcome(sess *session, o *AttachOptions, a answer) *session {
+	var files []*os.File
+	p := sess.io
+	if p.note.Tty || o.Stdin {
+		f, last := p.input()
+		if f != nil {
+			a.Stdin, files = true, append(files, f)
+		}
+		if last {
+			defer p.hold(s.ctl)
+			defer f.Close()
+		}
+	}
+	sess.conn.send(frameAnswer, a, files...)
+	return sess
+}
+
+func (s *Supervisor) attach(c conn, req *request) (*session, error) {
+	p := s.current(req.ID)
+	if req.Resume != nil {
+		s.mu.Lock()
+		p = s.procs[req.Key]
+		s.mu.Unlock()
+	} else if p == nil || !p.running() {
+		return nil, errs.New(errs.Conflict, "cannot attach to a stopped container, start it first")
+	}
+	if p == nil {
+		return nil, errs.New(errs.NotFound, "the session is over")
+	}
+	if req.Attach == nil {
+		req.Attach = &AttachOptions{}
+	}
+	sess := newSession(c, p)
+	sess.join(req.Attach, req.Resume)
+	return s.welcome(sess, req.Attach, answer{Key: p.key, Tty: p.note.Tty, Pid: p.child.Pid}), nil
+}
+
+func (s *Supervisor) exec(c conn, req *request) (*session, error) {
+	if req.Exec == nil {
+		return nil, errs.New(errs.Invalid, "exec: nothing to run")
+	}
+	plan, target, err := s.cfg.Starter.LaunchExec(req.ID, req.Exec)
+	if err != nil {
+		return nil, err
+	}
+	parked, err := s.rt.Exec(target, plan)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.execs++
+	key := fmt.Sprintf("e:%s#%d.%d", req.ID, os.Getpid(), s.execs)
+	s.mu.Unlock()
+	p := newProcIO(key, note{ID: req.ID, Exec: true, Tty: plan.Tty, StdinOnce: true})
+	p.child = &keeper.Child{Pid: parked.Pid, Start: parked.StartTicks}
+	warnings, err := s.prepare(p, parked, plan, runtime.Files{}, req.Exec.Stdin)
+	if err == nil {
+		s.launch(p, parked, req.Attach)
+		err = parked.Go()
+	}
+	if err != nil {
+		s.abandon(p, parked)
+		return nil, err
+	}
+	return s.answer(c, p, req.Attach, answer{Pid: parked.Pid, Warnings: warnings})
+}
+
+// wait answers when the container is not running and its last run is wholly
+// over, or when the client leaves.
+func (s *Supervisor) wait(c conn, req *request) error {
+	p := s.current(req.ID)
+	if p == nil {
+		return errs.New(errs.NotFound, "container %s is not running", req.ID)
+	}
+	left := make(chan struct{})
+	go func() {
+		c.receive(make([]byte, 1), nil)
+		close(left)
+	}()
+	if err := c.send(frameAnswer, answer{Key: p.key}); err != nil {
+		return nil
+	}
+	select {
+	case <-p.done:
+		c.send(frameExit, exitFrame{Code: p.exitCode()})
+	case <-left:
+	}
+	return nil
+}

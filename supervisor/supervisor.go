@@ -1,0 +1,286 @@
+// Package supervisor owns running processes: it starts containers and execs,
+// moves their output into logs and to attached commands, and tells who waits
+// how they ended. There is one per store, started by the first command that
+// needs a running process; it ends itself after a quiet while.
+//
+// It knows processes, not images: what a start needs comes through Starter,
+// its only call upward. It is not the parent of what it starts: the keeper is
+// (package keeper), which also holds every descriptor that must outlive a
+// supervisor. So a supervisor may be killed at any instant; the next one goes
+// on where it was.
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"tug/runtime"
+	"tug/spec"
+	"tug/supervisor/keeper"
+	"tug/sys"
+)
+
+// Starter turns a container id into something to run, and hears how it went.
+// Package container implements it. Methods are called from many goroutines.
+type Starter interface {
+	// Launch readies the next run of container id: it takes the container's
+	// lock, checks that it may start, mounts its root. The caller calls
+	// Release when the run has begun or failed.
+	Launch(ctx context.Context, id string) (*Launch, error)
+	// LaunchExec describes a further process in the running container id.
+	LaunchExec(id string, e *spec.ExecSpec) (*runtime.ExecPlan, runtime.Process, error)
+	// Began records, before the program runs, which process it is.
+	Began(l *Launch, p runtime.Process) error
+	// Failed records that the run did not begin.
+	Failed(l *Launch, err error)
+	// Ended is called when run number run of container id is over, its output
+	// complete and its cgroup gone. It removes containers that want it.
+	Ended(id string, run int)
+}
+
+// Launch is one run of a container, ready to begin.
+type Launch struct {
+	ID         string
+	Run        int // number of this start, from 1
+	Plan       *runtime.Plan
+	Files      runtime.Files // root file system and trees; stdio is the supervisor's
+	Namespaces runtime.Namespaces
+	OpenStdin  bool
+	StdinOnce  bool
+	LogDir     string // empty for no log
+	Record     string // where the keeper writes the exit
+	Sync       bool   // make the record survive power loss
+	Warnings   []string
+	Release    func() // frees the container's lock
+}
+
+// Config says whose supervisor this is.
+type Config struct {
+	Runtime *runtime.Runtime
+	Starter Starter
+	Backend func() string // name of the storage backend, for info
+	Quiet   time.Duration // end after so long without anything to do
+	Pool    int           // parked processes to keep ready
+}
+
+// Supervisor is the running thing.
+type Supervisor struct {
+	cfg  Config
+	rt   *runtime.Runtime
+	ctl  *control
+	pool *pool
+
+	mu     sync.Mutex
+	procs  map[string]*procIO // by key
+	main   map[string]*procIO // present run by container id
+	busy   int                // requests being served
+	ending bool
+	quiet  *time.Timer
+	execs  int // numbers exec keys
+}
+
+// control is the supervisor's end of the keeper's socket.
+type control struct {
+	mu   sync.Mutex
+	sock *os.File
+}
+
+func (c *control) send(m *keeper.Message, files ...*os.File) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return keeper.Send(c.sock, m, files...)
+}
+
+// Run serves until nothing has run for Config.Quiet, or ctx is done, or the
+// keeper is gone. It expects the keeper's descriptors at keeper.ControlFd and
+// keeper.ListenFd.
+func Run(ctx context.Context, cfg Config) error {
+	lf := os.NewFile(keeper.ListenFd, "listen")
+	l, err := net.FileListener(lf)
+	if err != nil {
+		return fmt.Errorf("supervise: not started by a keeper: %w", err)
+	}
+	lf.Close()
+	s := &Supervisor{
+		cfg: cfg, rt: cfg.Runtime,
+		ctl:   &control{sock: os.NewFile(keeper.ControlFd, "control")},
+		procs: map[string]*procIO{}, main: map[string]*procIO{},
+	}
+	s.pool = newPool(s, cfg.Pool)
+	if err := s.takeOver(); err != nil {
+		return err
+	}
+	lost := make(chan error, 1)
+	go func() { lost <- s.listenKeeper() }()
+	go s.accept(l.(*net.UnixListener))
+	idle := make(chan struct{})
+	s.quiet = time.AfterFunc(cfg.Quiet, func() { s.endIfQuiet(idle) })
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case err := <-lost:
+		return err
+	case <-idle:
+	}
+	l.Close()
+	s.pool.drain()
+	return s.ctl.send(&keeper.Message{Op: keeper.OpQuit})
+}
+
+// takeOver reads what the keeper holds and goes on with it. Parked processes
+// of a dead supervisor have ended by themselves; their entries and cgroups are
+// cleared away.
+func (s *Supervisor) takeOver() error {
+	for {
+		m, files, err := keeper.Receive(s.ctl.sock)
+		if err != nil {
+			return fmt.Errorf("supervise: keeper: %w", err)
+		}
+		if m.Op == keeper.OpReady {
+			break
+		}
+		if strings.HasPrefix(m.Key, "p:") {
+			sys.CloseAll(files)
+			s.ctl.send(&keeper.Message{Op: keeper.OpDrop, Key: m.Key})
+			continue
+		}
+		p, err := reclaim(m, files)
+		if err == nil {
+			err = p.openLog()
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "supervisor:", err)
+			continue
+		}
+		s.add(p)
+		p.pump()
+		go s.finish(p)
+	}
+	keep := map[string]bool{}
+	for _, p := range s.procs {
+		keep[p.note.Cgroup] = true
+	}
+	s.rt.Sweep(func(cgroup string) bool { return keep[cgroup] })
+	return nil
+}
+
+// listenKeeper passes exits on. It returns when the keeper is gone.
+func (s *Supervisor) listenKeeper() error {
+	for {
+		m, files, err := keeper.Receive(s.ctl.sock)
+		if err != nil {
+			return errors.New("supervise: the keeper is gone")
+		}
+		sys.CloseAll(files)
+		if m.Op != keeper.OpExit {
+			continue
+		}
+		s.mu.Lock()
+		p := s.procs[m.Key]
+		s.mu.Unlock()
+		if p != nil {
+			p.ended(m.Exit)
+		}
+	}
+}
+
+func (s *Supervisor) add(p *procIO) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.procs[p.key] = p
+	if !p.note.Exec {
+		s.main[p.note.ID] = p
+	}
+}
+
+// current returns the present run of a container, also one that has ended but
+// is not cleaned up yet.
+func (s *Supervisor) current(id string) *procIO {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.main[id]
+}
+
+// finish waits for a process to end and does what follows, in this order: its
+// output is complete in the log; its cgroup and mounts are gone; the container
+// is removed if it wants that; waiting and attached commands hear of it.
+func (s *Supervisor) finish(p *procIO) {
+	<-p.exited
+	p.pumps.Wait()
+	if !p.note.Exec {
+		s.cleanUp(p)
+	}
+	s.mu.Lock()
+	if s.main[p.note.ID] == p {
+		delete(s.main, p.note.ID)
+	}
+	s.mu.Unlock()
+	close(p.done)
+	for _, st := range p.streams {
+		if st != nil {
+			st.settled()
+		}
+	}
+	s.ctl.send(&keeper.Message{Op: keeper.OpDrop, Key: p.key})
+	p.close()
+	s.mu.Lock()
+	delete(s.procs, p.key)
+	s.touch()
+	s.mu.Unlock()
+}
+
+func (s *Supervisor) cleanUp(p *procIO) {
+	p.mu.Lock()
+	if p.rootfs != nil {
+		rootfs := p.rootfs
+		p.rootfs = nil
+		go rootfs.Close() // unmounting may write the upper layer's data
+	}
+	p.mu.Unlock()
+	if p.note.Cgroup != "" {
+		if err := s.rt.Remove(p.note.Cgroup); err != nil {
+			fmt.Fprintln(os.Stderr, "supervisor:", err)
+		}
+	}
+	s.cfg.Starter.Ended(p.note.ID, p.note.Run)
+}
+
+// enter and leave bracket a request; enter reports whether there is still time
+// for one. touch restarts the quiet time; s.mu is held in it.
+func (s *Supervisor) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending {
+		return false
+	}
+	s.busy++
+	return true
+}
+
+func (s *Supervisor) leave() {
+	s.mu.Lock()
+	s.busy--
+	s.touch()
+	s.mu.Unlock()
+}
+
+func (s *Supervisor) touch() {
+	if s.quiet != nil {
+		s.quiet.Reset(s.cfg.Quiet)
+	}
+}
+
+func (s *Supervisor) endIfQuiet(idle chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy == 0 && len(s.procs) == 0 {
+		s.ending = true
+		close(idle)
+	}
+}
