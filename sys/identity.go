@@ -141,10 +141,14 @@ func SetSeccomp(prog []byte) error {
 }
 
 // NewSessionKeyring gives the process a session keyring of its own, so that it
-// does not possess the caller's keys.
+// possesses none of the caller's keys.
 func NewSessionKeyring() error {
-	_, err := unix.KeyctlJoinSessionKeyring("")
-	return wrap("keyctl", "join session keyring", err)
+	// No name: a named keyring could be one that exists already.
+	_, _, errno := unix.Syscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0)
+	if errno != 0 {
+		return wrap("keyctl", "join session keyring", errno)
+	}
+	return nil
 }
 
 // SetLimit sets one resource limit of the caller.

@@ -29,6 +29,12 @@ const (
 	MsPrivate  = unix.MS_PRIVATE
 )
 
+// Further mount attributes.
+const (
+	AttrNoAtime    = unix.MOUNT_ATTR_NOATIME
+	AttrNoDirAtime = unix.MOUNT_ATTR_NODIRATIME
+)
+
 // Filesystem magic numbers, as statfs(2) tells them.
 const (
 	MagicDevpts  = unix.DEVPTS_SUPER_MAGIC

@@ -1,0 +1,253 @@
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"tug/runtime/plan"
+	"tug/sys"
+)
+
+// newRoot is where a container's root file system is attached before it
+// becomes "/".
+const newRoot = "/rootfs"
+
+// park brings the process from the host's view to an empty root of its own,
+// with everything mounted there that every container gets, and masked as every
+// unprivileged one. layout says which cgroup hierarchies the process was put
+// into: see mountCgroups.
+func park(layout string, hostNet bool) error {
+	if err := sys.SetDumpable(false); err != nil {
+		return err
+	}
+	// The process sits in its cgroup since before it was made, so this
+	// namespace's root is the container's cgroup.
+	if err := sys.Unshare(sys.NewCgroup); err != nil {
+		return err
+	}
+	// Not to hold the caller's keys. A kernel without keyrings has none to hold.
+	if err := sys.NewSessionKeyring(); err != nil && !errors.Is(err, syscall.ENOSYS) {
+		return err
+	}
+	sys.Umask(0)
+	if err := enterEmptyRoot(); err != nil {
+		return fmt.Errorf("leave the host's mounts: %w", err)
+	}
+	if err := mountCommon(); err != nil {
+		return err
+	}
+	if err := mountSys(layout, false); err != nil {
+		return err
+	}
+	if !hostNet {
+		if err := prepareNet(); err != nil {
+			return err
+		}
+	}
+	return hidePaths()
+}
+
+// enterEmptyRoot makes an empty tmpfs the root and lets go of every host mount.
+func enterEmptyRoot() error {
+	// First of all: nothing done here may be seen in the host's mounts.
+	if err := sys.SetPropagation("/", true); err != nil {
+		return err
+	}
+	root, err := sys.NewMount("tmpfs", sys.AttrNoSuid, sys.Option{Key: "size", Value: "1m"}, sys.Option{Key: "mode", Value: "755"})
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	// pivot_root wants its new root mounted somewhere; /proc exists everywhere
+	// and this namespace's copy is needed no more.
+	if err := sys.AttachMount(root, nil, "/proc"); err != nil {
+		return err
+	}
+	return sys.PivotInto(root)
+}
+
+// mountCommon mounts /proc and /dev in the empty root.
+func mountCommon() error {
+	for _, dir := range []string{"/proc", "/sys", "/dev", newRoot} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	const noexec = sys.MsNoSuid | sys.MsNoDev | sys.MsNoExec
+	if err := sys.Mount("proc", "/proc", "proc", noexec, ""); err != nil {
+		return err
+	}
+	if err := sys.Mount("tmpfs", "/dev", "tmpfs", sys.MsNoSuid, "mode=755,size=65536k"); err != nil {
+		return err
+	}
+	for _, d := range plan.StandardDevices() {
+		if err := makeDevice(&d); err != nil {
+			return err
+		}
+	}
+	links := [][2]string{
+		{"pts/ptmx", "/dev/ptmx"},
+		{"/proc/self/fd", "/dev/fd"},
+		{"/proc/self/fd/0", "/dev/stdin"},
+		{"/proc/self/fd/1", "/dev/stdout"},
+		{"/proc/self/fd/2", "/dev/stderr"},
+		{"/proc/kcore", "/dev/core"},
+	}
+	for _, l := range links {
+		if err := os.Symlink(l[0], l[1]); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{"/dev/pts", "/dev/shm", "/dev/mqueue"} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	const devpts = "newinstance,ptmxmode=0666,mode=0620,gid=5"
+	if err := sys.Mount("devpts", "/dev/pts", "devpts", sys.MsNoSuid|sys.MsNoExec, devpts); err != nil {
+		return err
+	}
+	if err := sys.Mount("shm", "/dev/shm", "tmpfs", noexec, "mode=1777,size=65536k"); err != nil {
+		return err
+	}
+	err := sys.Mount("mqueue", "/dev/mqueue", "mqueue", noexec, "")
+	if errors.Is(err, syscall.ENODEV) { // a kernel without POSIX queues
+		return os.Remove("/dev/mqueue")
+	}
+	return err
+}
+
+func makeDevice(d *plan.Device) error {
+	if err := sys.Mknod(d.Path, d.Kind, d.Major, d.Minor, d.Mode); err != nil {
+		return err
+	}
+	if d.UID != 0 || d.GID != 0 {
+		return os.Lchown(d.Path, d.UID, d.GID)
+	}
+	return nil
+}
+
+// mountSys mounts sysfs with the container's cgroups in it, read-only unless
+// the container is privileged.
+func mountSys(layout string, writable bool) error {
+	flags := uintptr(sys.MsNoSuid | sys.MsNoDev | sys.MsNoExec)
+	if !writable {
+		flags |= sys.MsReadOnly
+	}
+	if err := sys.Mount("sysfs", "/sys", "sysfs", flags, ""); err != nil {
+		return err
+	}
+	return mountCgroups(layout, flags)
+}
+
+// mountCgroups mounts the hierarchies the container has a cgroup in. layout is
+// "v2", or for version 1 one name per hierarchy, ';' between them, as the
+// mount option is written: "cpu,cpuacct;memory;pids". Hierarchies without a
+// cgroup of ours are left out: they would show the host's.
+func mountCgroups(layout string, flags uintptr) error {
+	const dir = "/sys/fs/cgroup"
+	if layout == "" {
+		return nil
+	}
+	if layout == "v2" {
+		return sys.Mount("cgroup", dir, "cgroup2", flags, "")
+	}
+	if err := sys.Mount("tmpfs", dir, "tmpfs", flags&^sys.MsReadOnly, "mode=755,size=64k"); err != nil {
+		return err
+	}
+	for h := range strings.SplitSeq(layout, ";") {
+		name := strings.TrimPrefix(h, "name=")
+		at := dir + "/" + name
+		if err := os.Mkdir(at, 0o755); err != nil {
+			return err
+		}
+		if err := sys.Mount("cgroup", at, "cgroup", flags, h); err != nil {
+			return err
+		}
+		for c := range strings.SplitSeq(name, ",") {
+			if c == name {
+				continue
+			}
+			if err := os.Symlink(name, dir+"/"+c); err != nil {
+				return err
+			}
+		}
+	}
+	if flags&sys.MsReadOnly == 0 {
+		return nil
+	}
+	return sys.Mount("", dir, "", flags|sys.MsRemount|sys.MsBind, "")
+}
+
+// prepareNet brings up loopback and sets what Docker sets in every network
+// namespace of its own: low ports and ping need no privilege there.
+func prepareNet() error {
+	if err := sys.LoopbackUp(); err != nil {
+		return err
+	}
+	for path, value := range map[string]string{
+		"/proc/sys/net/ipv4/ip_unprivileged_port_start": "0",
+		"/proc/sys/net/ipv4/ping_group_range":           "0 2147483647",
+	} {
+		err := os.WriteFile(path, []byte(value), 0)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// hidePaths masks what unprivileged containers must not see and makes
+// read-only what they must not change. One empty read-only tmpfs serves all
+// masked directories.
+func hidePaths() error {
+	const empty = "/empty"
+	if err := os.Mkdir(empty, 0o555); err != nil {
+		return err
+	}
+	const noexec = sys.MsNoSuid | sys.MsNoDev | sys.MsNoExec
+	if err := sys.Mount("tmpfs", empty, "tmpfs", noexec|sys.MsReadOnly, "mode=555,size=4k"); err != nil {
+		return err
+	}
+	masked := plan.Masked()
+	for n := 0; ; n++ {
+		if _, err := os.Lstat("/sys/devices/system/cpu/cpu" + strconv.Itoa(n)); err != nil {
+			break
+		}
+		masked = append(masked, plan.ThermalThrottle(n))
+	}
+	for _, path := range masked {
+		fi, err := os.Lstat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !fi.IsDir() {
+			err = sys.Mount("/dev/null", path, "", sys.MsBind, "")
+		} else {
+			err = sys.Mount(empty, path, "", sys.MsBind, "")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, path := range plan.ReadOnlyPaths() {
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := sys.Mount(path, path, "", sys.MsBind|sys.MsRec, ""); err != nil {
+			return err
+		}
+		if err := sys.Mount("", path, "", noexec|sys.MsBind|sys.MsRemount|sys.MsReadOnly, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}

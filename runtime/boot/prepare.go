@@ -1,0 +1,309 @@
+package boot
+
+import (
+	"errors"
+	"os"
+	"path"
+	"strconv"
+	"syscall"
+
+	"tug/runtime/plan"
+	"tug/sys"
+)
+
+// stdio are the descriptors the program gets; nil ones become /dev/null.
+type stdio [3]*os.File
+
+// splitFiles sorts passed descriptors: the first (rootfs or target), stdio,
+// trees.
+func splitFiles(p *plan.Plan, files []*os.File) (first *os.File, std stdio, trees []*os.File, err error) {
+	take := func() *os.File {
+		if len(files) == 0 {
+			err = errors.New("tug-init: a descriptor is missing")
+			return nil
+		}
+		f := files[0]
+		files = files[1:]
+		return f
+	}
+	first = take()
+	for i := range std {
+		if p.Stdio&(1<<i) != 0 {
+			std[i] = take()
+		}
+	}
+	return first, std, files, err
+}
+
+// prepare does everything up to the last steps before execve: it makes the
+// container's root out of the passed file system and what was parked, moves
+// into it and becomes ready to run the program. It returns the pty master.
+func (s *starter) prepare(files []*os.File) (*os.File, error) {
+	rootfs, std, trees, err := splitFiles(s.plan, files)
+	if err != nil {
+		return nil, err
+	}
+	if err := setOOMScore(s.plan.OOMScoreAdj); err != nil {
+		s.warnf("oom-score-adj %d cannot be set (%v) and stays as it was", s.plan.OOMScoreAdj, err)
+	}
+	if s.plan.Privileged {
+		if err := s.unhide(); err != nil {
+			return nil, err
+		}
+	}
+	for i := range s.plan.Devices {
+		d := &s.plan.Devices[i]
+		if err := os.MkdirAll(path.Dir(d.Path), 0o755); err != nil {
+			return nil, err
+		}
+		if err := makeDevice(d); err != nil && !errors.Is(err, os.ErrExist) {
+			return nil, err
+		}
+	}
+	var master *os.File
+	if s.plan.Tty {
+		// While /dev is nobody's but ours.
+		if master, std, err = openTerminal(); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.buildRoot(rootfs, trees); err != nil {
+		return nil, err
+	}
+	if err := sys.PivotInto(rootfs); err != nil {
+		return nil, err
+	}
+	sys.CloseAll(trees)
+	if err := s.setNames(); err != nil {
+		return nil, err
+	}
+	if err := s.ready(rootfs, std); err != nil {
+		return nil, err
+	}
+	rootfs.Close()
+	return master, nil
+}
+
+// unhide replaces the masked proc and read-only sys by plain ones, for a
+// privileged container.
+func (s *starter) unhide() error {
+	for _, dir := range []string{"/proc", "/sys"} {
+		if err := sys.Unmount(dir); err != nil {
+			return err
+		}
+	}
+	if err := sys.Mount("proc", "/proc", "proc", sys.MsNoSuid|sys.MsNoDev|sys.MsNoExec, ""); err != nil {
+		return err
+	}
+	return mountSys(s.layout, true)
+}
+
+// openTerminal makes the container's terminal in its own devpts and shows it
+// as /dev/console.
+func openTerminal() (master *os.File, std stdio, err error) {
+	master, err = os.OpenFile("/dev/pts/ptmx", os.O_RDWR|sys.ONoctty, 0)
+	if err != nil {
+		return nil, std, err
+	}
+	slave, err := sys.OpenPty(master)
+	if err != nil {
+		return nil, std, err
+	}
+	n, err := sys.PtyNumber(master)
+	if err != nil {
+		return nil, std, err
+	}
+	console, err := os.OpenFile("/dev/console", os.O_CREATE|os.O_RDONLY|os.O_EXCL, 0o620)
+	if err == nil {
+		console.Close()
+		err = sys.Mount("/dev/pts/"+strconv.Itoa(n), "/dev/console", "", sys.MsBind, "")
+	}
+	return master, stdio{slave, slave, slave}, err
+}
+
+// buildRoot attaches the root file system and puts all mounts onto it.
+func (s *starter) buildRoot(rootfs *os.File, trees []*os.File) error {
+	if err := sys.MakePrivate(rootfs); err != nil {
+		return err
+	}
+	if err := sys.AttachMount(rootfs, nil, newRoot); err != nil {
+		return err
+	}
+	for _, dir := range []string{"/proc", "/dev", "/sys"} {
+		target, err := systemDir(rootfs, dir)
+		if err != nil {
+			return err
+		}
+		err = sys.MoveMount(dir, target)
+		target.Close()
+		if err != nil {
+			return err
+		}
+	}
+	for i := range s.plan.Mounts {
+		m := &s.plan.Mounts[i]
+		if err := addMount(rootfs, m, trees); err != nil {
+			return failf(125, "mount %s: %v", m.Target, err)
+		}
+	}
+	if err := makeWorkDir(rootfs, s.plan.Cwd); err != nil {
+		return err
+	}
+	if !s.plan.ReadOnly {
+		return nil
+	}
+	// After the last mount point and directory were made in it.
+	return sys.SetMountAttr(rootfs, "", sys.AttrReadOnly, 0, false)
+}
+
+// systemDir opens the mount point of /proc, /dev or /sys and makes it when
+// missing. As a symlink it would put these, and the masks on them, where no
+// program looks for them, with something the image brought in their place.
+func systemDir(root *os.File, dir string) (*os.File, error) {
+	f, err := sys.OpenIn(root, dir, sys.OPath|sys.ODirectory, true)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return sys.MkdirIn(root, dir)
+	case errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENOTDIR):
+		return nil, failf(125, "mount %s: the image has it as something else than a directory", dir)
+	}
+	return f, err
+}
+
+// addMount puts one of the plan's mounts onto the root. The target is resolved
+// inside the root, so a symlink there leads to a place in the container.
+func addMount(root *os.File, m *plan.Mount, trees []*os.File) error {
+	if m.Tree > len(trees) {
+		return errors.New("its tree was not passed")
+	}
+	if m.Tree == 0 {
+		return addTmpfs(root, m)
+	}
+	tree := trees[m.Tree-1]
+	fi, err := tree.Stat()
+	if err != nil {
+		return err
+	}
+	var target *os.File
+	if fi.IsDir() {
+		target, err = sys.MkdirIn(root, m.Target)
+	} else {
+		target, err = sys.CreateIn(root, m.Target)
+	}
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	if err := checkTarget(target); err != nil {
+		return err
+	}
+	if err := sys.MakePrivate(tree); err != nil {
+		return err
+	}
+	attr := m.Attr
+	if m.ReadOnly {
+		attr |= sys.AttrReadOnly
+	}
+	if attr != 0 {
+		if err := sys.SetMountAttr(tree, "", attr, 0, true); err != nil {
+			return err
+		}
+	}
+	return sys.AttachMount(tree, target, "")
+}
+
+func addTmpfs(root *os.File, m *plan.Mount) error {
+	opts := make([]sys.Option, 0, len(m.Options)+1)
+	withMode := false
+	for _, o := range m.Options {
+		opts = append(opts, sys.Option(o))
+		withMode = withMode || o.Key == "mode"
+	}
+	target, err := sys.OpenIn(root, m.Target, sys.OPath|sys.ODirectory, false)
+	switch {
+	case err == nil && !withMode:
+		// A directory of the image keeps its mode under the tmpfs.
+		fi, err := target.Stat()
+		if err != nil {
+			return err
+		}
+		mode := uint64(fi.Mode().Perm())
+		if fi.Mode()&os.ModeSticky != 0 {
+			mode |= 0o1000
+		}
+		opts = append(opts, sys.Option{Key: "mode", Value: strconv.FormatUint(mode, 8)})
+	case errors.Is(err, os.ErrNotExist):
+		target, err = sys.MkdirIn(root, m.Target)
+	}
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	if err := checkTarget(target); err != nil {
+		return err
+	}
+	attr := m.Attr
+	if m.ReadOnly {
+		attr |= sys.AttrReadOnly
+	}
+	fs, err := sys.NewMount("tmpfs", int(attr), opts...)
+	if err != nil {
+		return err
+	}
+	defer fs.Close()
+	return sys.AttachMount(fs, target, "")
+}
+
+// checkTarget refuses mounts inside /proc, by whatever symlink they got there:
+// security settings are written through it.
+func checkTarget(target *os.File) error {
+	magic, err := sys.FileSystem(target)
+	if err == nil && magic == sys.MagicProc {
+		err = errors.New("inside /proc")
+	}
+	return err
+}
+
+// makeWorkDir makes the working directory, as Docker does.
+func makeWorkDir(root *os.File, cwd string) error {
+	if cwd == "" || cwd == "/" {
+		return nil
+	}
+	f, err := sys.MkdirIn(root, cwd)
+	if errors.Is(err, syscall.ENOTDIR) {
+		return failf(125, "cannot mkdir: %s is not a directory", cwd)
+	}
+	if err != nil {
+		return failf(125, "create working directory %s: %v", cwd, err)
+	}
+	return f.Close()
+}
+
+func (s *starter) setNames() error {
+	if s.plan.Hostname != "" {
+		if err := sys.SetHostname(s.plan.Hostname); err != nil {
+			return err
+		}
+	}
+	if s.plan.Domainname != "" {
+		return sys.SetDomainname(s.plan.Domainname)
+	}
+	return nil
+}
+
+// setOOMScore writes the OOM score adjustment through a /proc that is not the
+// container's yet.
+func setOOMScore(adj int) error {
+	const file = "/proc/self/oom_score_adj"
+	old, err := os.ReadFile(file)
+	want := strconv.Itoa(adj)
+	if err == nil && string(old) == want+"\n" {
+		return nil
+	}
+	err = os.WriteFile(file, []byte(want), 0)
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}

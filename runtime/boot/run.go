@@ -1,0 +1,269 @@
+package boot
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"syscall"
+
+	"tug/runtime/plan"
+	"tug/sys"
+)
+
+// ready does what is left and can fail for reasons the user should hear of,
+// in the container's mounts: user, limits, session and terminal, working
+// directory, program. root is "/".
+func (s *starter) ready(root *os.File, std stdio) error {
+	var err error
+	if s.user, err = lookupUser(root, s.plan.User); err != nil {
+		return err
+	}
+	s.env = s.plan.Env
+	if getenv(s.env, "HOME") == "" {
+		s.env = append(s.env, "HOME="+s.user.home)
+	}
+	s.checkLimits()
+	if err := sys.NewSession(); err != nil {
+		return err
+	}
+	if err := s.setStdio(std); err != nil {
+		return err
+	}
+	if s.plan.Tty {
+		if err := sys.SetControllingTTY(os.Stdin); err != nil {
+			return err
+		}
+	}
+	if err := sys.SetGroups(s.user.groups); err != nil {
+		return err
+	}
+	if err := changeDir(root, s.plan.Cwd, &s.user); err != nil {
+		return err
+	}
+	// As the user: what root may execute, the user perhaps may not.
+	sys.SetFSIDs(s.user.uid, s.user.gid)
+	s.program, err = lookProgram(s.plan.Args[0], getenv(s.env, "PATH"))
+	sys.SetFSIDs(0, 0)
+	return err
+}
+
+// checkLimits lowers what may not be raised, with a warning, so that setting
+// the limits later cannot fail. It sets nothing but hard limits that rise, as
+// low soft limits would hit tug-init itself.
+func (s *starter) checkLimits() {
+	for i := range s.plan.Rlimits {
+		r := &s.plan.Rlimits[i]
+		soft, hard, err := sys.Limit(r.Resource)
+		if err == nil && r.Hard > hard {
+			err = sys.SetLimit(r.Resource, soft, r.Hard)
+			if err != nil {
+				s.warnf("ulimit %s: the hard limit cannot be raised from %d to %d here and is kept", r.Name, hard, r.Hard)
+				r.Hard = hard
+				r.Soft = min(r.Soft, hard)
+			}
+		}
+	}
+}
+
+// setStdio makes std the descriptors 0, 1 and 2, with the container's own
+// /dev/null for those not passed, and gives them to the user, who may want to
+// open /dev/stdout.
+func (s *starter) setStdio(std stdio) error {
+	for i, f := range std {
+		if f == nil {
+			null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			f = null
+		}
+		if err := sys.DupTo(f, i); err != nil {
+			return err
+		}
+		sys.GiveTo(f, s.user.uid)
+	}
+	for i, f := range std {
+		if f != nil && (i == 0 || f != std[0]) {
+			f.Close()
+		}
+	}
+	return nil
+}
+
+// changeDir makes cwd the working directory. Magic links are not followed, as
+// they could lead out by a descriptor or another process (CVE-2024-21626), and
+// the result is checked all the same. Root's rights are tried first, then the
+// user's: a network file system may give root none.
+func changeDir(root *os.File, cwd string, u *user) error {
+	if cwd == "" {
+		cwd = "/"
+	}
+	dir, err := sys.OpenIn(root, cwd, sys.OPath|sys.ODirectory, false)
+	if errors.Is(err, syscall.EACCES) {
+		sys.SetFSIDs(u.uid, u.gid)
+		dir, err = sys.OpenIn(root, cwd, sys.OPath|sys.ODirectory, false)
+		sys.SetFSIDs(0, 0)
+	}
+	if err == nil {
+		err = sys.Fchdir(dir)
+		dir.Close()
+	}
+	if err != nil {
+		return failf(126, "chdir to cwd (%q) set in config failed: %v", cwd, cause(err))
+	}
+	at, err := sys.Getcwd()
+	if err != nil || !strings.HasPrefix(at, "/") {
+		return failf(126, "current working directory is outside of container mount namespace root")
+	}
+	return nil
+}
+
+// lookProgram finds the program the way a shell does, with Docker's words and
+// codes for what can be wrong: 127 is not found, 126 cannot be executed.
+func lookProgram(name, path string) (string, error) {
+	if name == "" {
+		return "", failf(127, `exec: "": executable file not found in $PATH`)
+	}
+	if strings.Contains(name, "/") {
+		switch err := executable(name); {
+		case err == nil:
+			return name, nil
+		case errors.Is(err, os.ErrNotExist):
+			return "", failf(127, "exec: %q: stat %s: %v", name, name, err)
+		default:
+			return "", failf(126, "exec: %q: %v", name, err)
+		}
+	}
+	var denied error
+	for dir := range strings.SplitSeq(path, ":") {
+		if dir == "" {
+			dir = "."
+		}
+		file := dir + "/" + name
+		err := executable(file)
+		if err == nil {
+			return file, nil
+		}
+		if errors.Is(err, syscall.EACCES) {
+			denied = err
+		}
+	}
+	if denied != nil {
+		return "", failf(126, "exec: %q: %v", name, denied)
+	}
+	return "", failf(127, "exec: %q: executable file not found in $PATH", name)
+}
+
+// executable says why file is no program, or nil.
+func executable(file string) error {
+	fi, err := os.Stat(file)
+	if err != nil {
+		return cause(err)
+	}
+	if fi.IsDir() {
+		return syscall.EISDIR
+	}
+	if fi.Mode()&0o111 == 0 {
+		return syscall.EACCES
+	}
+	return sys.Executable(file)
+}
+
+func cause(err error) error {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
+
+// run takes the last privileges away and executes the program. Only raw system
+// calls are made, so no thread is started that the container's limits, in
+// force by now, could refuse. It returns only on failure.
+func (s *starter) run() error {
+	if err := s.drop(); err != nil {
+		return err
+	}
+	if s.plan.Init {
+		args := append([]string{"tug-init", "reap", "--", s.program}, s.plan.Args...)
+		err := sys.ExecFd(sys.Fd(s.self), args, s.env)
+		return failf(126, "exec tug-init reap: %v", err)
+	}
+	err := sys.Exec(s.program, s.plan.Args, s.env)
+	code := 126
+	if errors.Is(err, syscall.ENOENT) { // the file was there: its interpreter is not
+		code = 127
+	}
+	return failf(code, "exec %s: %v", s.program, err)
+}
+
+// drop sets limits, identity, capabilities and the seccomp filter. The order
+// is the point: each step needs a right that a later one takes.
+func (s *starter) drop() error {
+	p := s.plan
+	if err := setLimits(p.Rlimits); err != nil {
+		return err
+	}
+	sys.Umask(0o022)
+	if err := sys.CloexecFrom(3); err != nil {
+		return err
+	}
+	sys.ResetSignals()
+	if err := sys.ClearAmbient(); err != nil && !errors.Is(err, syscall.EINVAL) {
+		return err
+	}
+	if err := sys.LimitBounding(p.Caps); err != nil {
+		return err
+	}
+	// Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the
+	// capabilities go, and has to allow what follows; with no_new_privs it
+	// comes last.
+	if !p.NoNewPrivs && len(p.Seccomp) > 0 {
+		if err := sys.SetSeccomp(p.Seccomp); err != nil {
+			return err
+		}
+	}
+	if err := sys.SetIDs(s.user.uid, s.user.gid, s.user.groups); err != nil {
+		return err
+	}
+	// Another user than root lost all capabilities with the ids; root keeps
+	// those of the bounding set. Inheritable stays empty, as Docker has it
+	// since CVE-2022-24769.
+	caps := p.Caps
+	if s.user.uid != 0 {
+		caps = 0
+	}
+	if err := sys.Capset(caps, caps, 0); err != nil {
+		return err
+	}
+	if !p.NoNewPrivs {
+		return nil
+	}
+	if err := sys.SetNoNewPrivs(); err != nil {
+		return err
+	}
+	if len(p.Seccomp) > 0 {
+		return sys.SetSeccomp(p.Seccomp)
+	}
+	return nil
+}
+
+func setLimits(limits []plan.Rlimit) error {
+	for _, r := range limits {
+		if err := sys.SetLimit(r.Resource, r.Soft, r.Hard); err != nil {
+			return failf(125, "ulimit %s=%d:%d: %v", r.Name, int64(r.Soft), int64(r.Hard), err)
+		}
+	}
+	return nil
+}
+
+// getenv returns the last value of key in env.
+func getenv(env []string, key string) string {
+	v := ""
+	for _, e := range env {
+		if k, val, ok := strings.Cut(e, "="); ok && k == key {
+			v = val
+		}
+	}
+	return v
+}

@@ -1,0 +1,220 @@
+package boot
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"tug/sys"
+)
+
+// user is who a program runs as.
+type user struct {
+	uid, gid uint32
+	groups   []uint32 // supplementary, with gid
+	home     string
+}
+
+// Bounds on what is read from a container's user files.
+const (
+	maxUserFile = 16 << 20
+	maxUserLine = 1 << 20 // one line of /etc/group may list many members
+	maxID       = 1<<31 - 1
+	maxGroups   = 65536 // NGROUPS_MAX
+)
+
+type passwdEntry struct {
+	name     string
+	uid, gid uint32
+	home     string
+}
+
+type groupEntry struct {
+	name    string
+	gid     uint32
+	members string // comma separated
+}
+
+// lookupUser resolves "", "NAME", "UID" or either with ":GROUP" or ":GID" by
+// the container's own files, as Docker does: names win over numbers, an unknown
+// number is taken as it is, supplementary groups come from /etc/group unless a
+// group is given. root is the container's root directory.
+func lookupUser(root *os.File, want string) (user, error) {
+	name, group, withGroup := strings.Cut(want, ":")
+	if name == "" {
+		name = "0"
+	}
+	u := user{home: "/"}
+	entry, err := findPasswd(root, name)
+	if err != nil {
+		return u, err
+	}
+	switch id, numeric := parseID(name); {
+	case entry != nil:
+		u.uid, u.gid = entry.uid, entry.gid
+		if entry.home != "" {
+			u.home = entry.home
+		}
+	case numeric && id <= maxID:
+		u.uid = uint32(id)
+	case numeric:
+		return u, failf(125, "uids and gids must be in range 0-%d", maxID)
+	default:
+		return u, failf(125, "unable to find user %s: no matching entries in passwd file", name)
+	}
+	extra, err := findGroups(root, &u, entry, group, withGroup && group != "")
+	if err != nil {
+		return u, err
+	}
+	u.groups = append([]uint32{u.gid}, extra...)
+	return u, nil
+}
+
+func findPasswd(root *os.File, name string) (*passwdEntry, error) {
+	var found *passwdEntry
+	err := readUserFile(root, "etc/passwd", func(line string) bool {
+		e, ok := parsePasswd(line)
+		if ok && (e.name == name || strconv.FormatUint(uint64(e.uid), 10) == name) {
+			found = &e
+		}
+		return found == nil
+	})
+	return found, err
+}
+
+// findGroups sets u.gid when a group is asked for; else it returns the groups
+// that list the user as a member.
+func findGroups(root *os.File, u *user, entry *passwdEntry, group string, asked bool) ([]uint32, error) {
+	if !asked && entry == nil {
+		return nil, nil
+	}
+	var extra []uint32
+	found := false
+	err := readUserFile(root, "etc/group", func(line string) bool {
+		g, ok := parseGroup(line)
+		switch {
+		case !ok:
+		case asked && (g.name == group || strconv.FormatUint(uint64(g.gid), 10) == group):
+			u.gid, found = g.gid, true
+		case !asked && g.gid != u.gid && !slices.Contains(extra, g.gid) && isMember(g.members, entry.name):
+			extra = append(extra, g.gid)
+		}
+		return !found && len(extra) < maxGroups-1
+	})
+	if err != nil || !asked || found {
+		return extra, err
+	}
+	id, numeric := parseID(group)
+	switch {
+	case !numeric:
+		return nil, failf(125, "unable to find group %s: no matching entries in group file", group)
+	case id > maxID:
+		return nil, failf(125, "uids and gids must be in range 0-%d", maxID)
+	}
+	u.gid = uint32(id)
+	return nil, nil
+}
+
+func isMember(members, name string) bool {
+	for m := range strings.SplitSeq(members, ",") {
+		if m == name {
+			return true
+		}
+	}
+	return false
+}
+
+// parsePasswd parses name:password:uid:gid:gecos:home:shell. Lines with no
+// proper number are no entries; taking them as 0, as some do, would make root.
+func parsePasswd(line string) (passwdEntry, bool) {
+	f := strings.Split(line, ":")
+	if len(f) < 4 || f[0] == "" {
+		return passwdEntry{}, false
+	}
+	uid, ok1 := parseID(f[2])
+	gid, ok2 := parseID(f[3])
+	if !ok1 || !ok2 || uid > maxID || gid > maxID {
+		return passwdEntry{}, false
+	}
+	e := passwdEntry{name: f[0], uid: uint32(uid), gid: uint32(gid)}
+	if len(f) > 5 {
+		e.home = f[5]
+	}
+	return e, true
+}
+
+// parseGroup parses name:password:gid:members.
+func parseGroup(line string) (groupEntry, bool) {
+	f := strings.Split(line, ":")
+	if len(f) < 3 || f[0] == "" {
+		return groupEntry{}, false
+	}
+	gid, ok := parseID(f[2])
+	if !ok || gid > maxID {
+		return groupEntry{}, false
+	}
+	e := groupEntry{name: f[0], gid: uint32(gid)}
+	if len(f) > 3 {
+		e.members = strings.TrimSpace(f[3])
+	}
+	return e, true
+}
+
+// parseID parses a decimal number without sign; ones beyond 64 bits are
+// numbers all the same, too large ones.
+func parseID(s string) (uint64, bool) {
+	if s == "" {
+		return 0, false
+	}
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		n = 1 << 63
+	}
+	return n, true
+}
+
+// readUserFile calls each with every line of a file that a container owns,
+// until each returns false. That the file is missing is the same as empty. It
+// is never waited for (fifo), never read without end (device, huge file), and
+// symlinks do not leave root.
+func readUserFile(root *os.File, path string, each func(line string) bool) error {
+	f, err := sys.OpenIn(root, path, os.O_RDONLY|sys.ONonblock|sys.ONoctty, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return failf(125, "read /%s of the container: %v", path, errors.Unwrap(err))
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !fi.Mode().IsRegular() {
+		return failf(125, "read /%s of the container: not a regular file", path)
+	}
+	if fi.Size() > maxUserFile {
+		return failf(125, "read /%s of the container: larger than %d MiB", path, maxUserFile>>20)
+	}
+	s := bufio.NewScanner(io.LimitReader(f, maxUserFile))
+	s.Buffer(make([]byte, 0, 4096), maxUserLine)
+	for s.Scan() {
+		if !each(strings.TrimSpace(s.Text())) {
+			return nil
+		}
+	}
+	if err := s.Err(); err != nil {
+		return failf(125, "read /%s of the container: %v", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,355 @@
+package runtime
+
+import (
+	"bufio"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"tug/errs"
+)
+
+// cgroups is the machine's cgroup layout and tug's place in it: one directory
+// of tug's own at the top of each hierarchy, and a slot below for each
+// container. Files are written directly; what tug needs of cgroups is a few
+// files, and the start path has no time for more.
+//
+// Three layouts: version 2 (v2 set), version 1, and hybrid, which is version 1
+// plus a v2 mount that carries no controller we want, and is left alone.
+type cgroups struct {
+	v2     string // mount point of the v2 hierarchy, or ""
+	v1     []hierarchy
+	parent string // "/tug"
+	layout string // for tug-init, see boot.mountCgroups
+
+	filterOnce sync.Once // v2: the device filter of unprivileged containers
+	filter     *os.File
+	filterErr  error
+}
+
+// hierarchy is one v1 hierarchy.
+type hierarchy struct {
+	mount       string
+	controllers []string // or one "name=..."
+}
+
+// v1Wanted are the v1 controllers a container gets a cgroup for.
+func v1Wanted() []string { return []string{"cpu", "cpuacct", "memory", "pids", "devices", "freezer"} }
+
+// v2Wanted are the v2 controllers tug hands down to its containers.
+func v2Wanted() []string { return []string{"cpu", "cpuset", "io", "memory", "pids"} }
+
+func findCgroups(name string) (*cgroups, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	c, err := parseLayout(bufio.NewScanner(f), hasFile("/run/systemd/system"))
+	if err != nil {
+		return nil, err
+	}
+	c.parent = "/" + name
+	if c.v2 != "" && len(c.v1) == 0 {
+		have, err := os.ReadFile(filepath.Join(c.v2, "cgroup.controllers"))
+		if err != nil || !anyOf(strings.Fields(string(have)), "cpu", "memory", "pids") {
+			c.v2 = ""
+		}
+	}
+	if len(c.v1) > 0 {
+		c.v2 = ""
+	}
+	c.layout = c.makeLayout()
+	return c, nil
+}
+
+// parseLayout finds the hierarchies in the lines of a mountinfo.
+func parseLayout(lines *bufio.Scanner, systemd bool) (*cgroups, error) {
+	c := new(cgroups)
+	seen := map[string]bool{}
+	for lines.Scan() {
+		before, after, ok := strings.Cut(lines.Text(), " - ")
+		left, right := strings.Fields(before), strings.Fields(after)
+		if !ok || len(left) < 6 || len(right) < 3 {
+			continue
+		}
+		mount := unescape(left[4])
+		switch right[0] {
+		case "cgroup2":
+			if c.v2 == "" {
+				c.v2 = mount
+			}
+		case "cgroup":
+			h := hierarchy{mount: mount}
+			for opt := range strings.SplitSeq(right[2], ",") {
+				if slices.Contains(v1Wanted(), opt) || systemd && opt == "name=systemd" {
+					h.controllers = append(h.controllers, opt)
+				}
+			}
+			key := strings.Join(h.controllers, ",")
+			if key != "" && !seen[key] {
+				seen[key] = true
+				c.v1 = append(c.v1, h)
+			}
+		}
+	}
+	return c, lines.Err()
+}
+
+// unescape undoes the octal escapes of blanks in mountinfo.
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
+
+func (c *cgroups) makeLayout() string {
+	if c.v2 != "" {
+		return "v2"
+	}
+	var names []string
+	for _, h := range c.v1 {
+		names = append(names, strings.Join(h.controllers, ","))
+	}
+	return strings.Join(names, ";")
+}
+
+// roots are the directories in which tug has its own.
+func (c *cgroups) roots() []string {
+	if c.v2 != "" {
+		return []string{c.v2}
+	}
+	var all []string
+	for _, h := range c.v1 {
+		all = append(all, h.mount)
+	}
+	return all
+}
+
+// create makes a fresh slot in every hierarchy and returns its path below each.
+func (c *cgroups) create() (string, error) {
+	var id [8]byte
+	rand.Read(id[:])
+	slot := c.parent + "/" + hex.EncodeToString(id[:])
+	for _, root := range c.roots() {
+		err := os.Mkdir(root+slot, 0o755)
+		for try := 0; errors.Is(err, fs.ErrNotExist) && try < 3; try++ {
+			// The first use, or another tug removed the empty parent just now.
+			if err = c.createParent(root); err == nil {
+				err = os.Mkdir(root+slot, 0o755)
+			}
+		}
+		if err != nil {
+			c.removeLater(slot)
+			return "", errs.New(errs.Denied, "make cgroup: %w", err).WithHint("the cgroup file systems have to be writable for tug")
+		}
+	}
+	return slot, c.confineDevicesV1(slot)
+}
+
+// createParent makes tug's own directory. On v2 it hands the controllers down
+// to it, and from it to the slots; those that cannot be had, as below a cgroup
+// with processes of its own, are missing later and warned about then.
+func (c *cgroups) createParent(root string) error {
+	if c.v2 != "" {
+		enableControllers(root)
+	}
+	err := os.Mkdir(root+c.parent, 0o755)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if c.v2 != "" {
+		enableControllers(root + c.parent)
+	}
+	return nil
+}
+
+// enableControllers hands the wanted controllers that dir has to its children,
+// writing nothing when they have them already.
+func enableControllers(dir string) {
+	have, err1 := os.ReadFile(dir + "/cgroup.controllers")
+	on, err2 := os.ReadFile(dir + "/cgroup.subtree_control")
+	if err1 != nil || err2 != nil {
+		return
+	}
+	for _, ctl := range v2Wanted() {
+		if slices.Contains(strings.Fields(string(have)), ctl) && !slices.Contains(strings.Fields(string(on)), ctl) {
+			_ = writeFile(dir+"/cgroup.subtree_control", "+"+ctl)
+		}
+	}
+}
+
+// enter moves the calling thread into a slot of the v1 hierarchies, or for ""
+// into tug's parent cgroup.
+func (c *cgroups) enter(slot string) error {
+	if slot == "" {
+		slot = c.parent
+	}
+	for _, h := range c.v1 {
+		if err := writeFile(h.mount+slot+"/tasks", "0"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cgroupOf returns the v2 cgroup of a process.
+func cgroupOf(pid int) (string, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(b)) {
+		if p, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+			return path.Clean(p), nil
+		}
+	}
+	return "", fs.ErrNotExist
+}
+
+// check makes sure that slot is a cgroup of tug's own: what it names is removed.
+func (c *cgroups) check(slot string) error {
+	dir, name := path.Split(slot)
+	if dir != c.parent+"/" || name == "" || !isHex(name) {
+		return errs.New(errs.Invalid, "%q is no cgroup of tug", slot)
+	}
+	return nil
+}
+
+func isHex(s string) bool {
+	_, err := hex.DecodeString(s)
+	return err == nil
+}
+
+// removeLater removes a slot everywhere, at once if possible, else in the
+// background for some seconds: the last process leaves its cgroup a moment
+// after its end is known.
+func (c *cgroups) removeLater(slot string) {
+	if c.tryRemove(slot) {
+		return
+	}
+	go func() {
+		for wait := time.Millisecond; wait < 8*time.Second; wait *= 2 {
+			time.Sleep(wait)
+			if c.tryRemove(slot) {
+				return
+			}
+		}
+	}()
+}
+
+func (c *cgroups) tryRemove(slot string) bool {
+	done := true
+	for _, root := range c.roots() {
+		done = removeTree(root+slot) && done
+	}
+	return done
+}
+
+// removeTree removes a cgroup and, when it is not empty, those below it first.
+func removeTree(dir string) bool {
+	err := syscall.Rmdir(dir)
+	if err == nil || err == syscall.ENOENT {
+		return true
+	}
+	// EBUSY is said both for processes and for children.
+	entries, rerr := os.ReadDir(dir)
+	if rerr != nil {
+		return errors.Is(rerr, fs.ErrNotExist)
+	}
+	found := false
+	for _, e := range entries {
+		if e.IsDir() {
+			found = removeTree(dir+"/"+e.Name()) || found
+		}
+	}
+	return found && syscall.Rmdir(dir) == nil
+}
+
+// removeParent removes tug's own directories when they are empty.
+func (c *cgroups) removeParent() {
+	for _, root := range c.roots() {
+		// The spawner's thread has ended; it leaves its cgroup a moment later.
+		for range 20 {
+			if err := syscall.Rmdir(root + c.parent); err != syscall.EBUSY {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// file returns the path of a controller's file in a slot, or "" when the
+// controller is not there.
+func (c *cgroups) file(slot, controller, name string) string {
+	dir := ""
+	if c.v2 != "" {
+		dir = c.v2 + slot
+	}
+	for _, h := range c.v1 {
+		if slices.Contains(h.controllers, controller) {
+			dir = h.mount + slot
+		}
+	}
+	if dir == "" {
+		return ""
+	}
+	return dir + "/" + name
+}
+
+func (c *cgroups) memoryEvents(slot string) string {
+	name := "memory.oom_control"
+	if c.v2 != "" {
+		name = "memory.events"
+	}
+	return c.file(slot, "memory", name)
+}
+
+func (c *cgroups) oomKilled(slot string) bool {
+	b, err := os.ReadFile(c.memoryEvents(slot))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(b)) {
+		if n, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok {
+			return n != "0"
+		}
+	}
+	return false
+}
+
+// writeFile writes a value to an existing cgroup file in one write.
+func writeFile(file, value string) error {
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	f.Close()
+	return err
+}
+
+func hasFile(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func anyOf(list []string, wanted ...string) bool {
+	for _, w := range wanted {
+		if slices.Contains(list, w) {
+			return true
+		}
+	}
+	return false
+}

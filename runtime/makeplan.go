@@ -1,0 +1,344 @@
+package runtime
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"path"
+	"runtime"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+
+	"tug/errs"
+	"tug/runtime/plan"
+	"tug/runtime/seccomp"
+	"tug/spec"
+	"tug/sys"
+)
+
+// Plan is one process to start: what tug-init is told, and what is done from
+// here.
+type Plan struct {
+	plan.Plan
+	Limits Limits
+}
+
+// ExecPlan is a Plan for a further process in a running container.
+type ExecPlan = Plan
+
+// Bind adds a mount of the next of Files.Trees at target.
+func (p *Plan) Bind(target string, readOnly bool) {
+	n := 0
+	for _, m := range p.Mounts {
+		n = max(n, m.Tree)
+	}
+	p.Mounts = append(p.Mounts, plan.Mount{Target: target, Tree: n + 1, ReadOnly: readOnly})
+}
+
+// MakePlan turns a container's configuration into a plan for its process 1.
+// Warnings tell what of it this machine cannot do. It reads nothing of the
+// container's file system: users and programs are looked up in the container.
+func MakePlan(c *spec.Container) (*Plan, []string, error) {
+	opts, err := parseSecurity(c.Host.SecurityOpt)
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.Path == "" {
+		return nil, nil, errs.New(errs.Invalid, "no command specified").WithHint("give one after the image's name")
+	}
+	p := &Plan{Plan: plan.Plan{
+		Args:       append([]string{c.Path}, c.Args...),
+		Cwd:        path.Join("/", c.Config.WorkingDir),
+		User:       c.Config.User,
+		Tty:        c.Tty,
+		Init:       c.Host.Init,
+		Hostname:   hostname(c),
+		Domainname: c.Domainname,
+		Privileged: c.Host.Privileged,
+		ReadOnly:   c.Host.ReadonlyRootfs,
+		NoNewPrivs: opts.noNewPrivs,
+	}}
+	p.Env = environment(p.Hostname, c.Tty, c.Config.Env, nil)
+	p.Limits = Limits{Memory: c.Host.Memory, NanoCPUs: c.Host.NanoCPUs}
+	if c.Host.PidsLimit != nil {
+		p.Limits.Pids = *c.Host.PidsLimit
+	}
+	if p.Rlimits, err = rlimits(c.Host.Ulimits); err != nil {
+		return nil, nil, err
+	}
+	if p.Mounts, err = tmpfsMounts(c.Host.Tmpfs); err != nil {
+		return nil, nil, err
+	}
+	if c.Host.Privileged {
+		p.Devices = hostDevices()
+	}
+	warnings, err := p.setCaps(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	p.Seccomp, err = opts.filter(p.Caps, c.Host.Privileged)
+	return p, warnings, err
+}
+
+// MakeExecPlan makes the plan of an exec in a container that runs as c says.
+// With Privileged it has all capabilities; the seccomp filter stays.
+func MakeExecPlan(c *spec.Container, e *spec.ExecSpec) (*ExecPlan, error) {
+	if len(e.Args) == 0 || e.Args[0] == "" {
+		return nil, errs.New(errs.Invalid, "no command specified")
+	}
+	whole, _, err := MakePlan(c)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{Plan: plan.Plan{
+		Args:       e.Args,
+		Cwd:        whole.Cwd,
+		User:       whole.User,
+		Tty:        e.Tty,
+		Env:        environment(whole.Hostname, e.Tty, c.Config.Env, e.Env),
+		Caps:       whole.Caps,
+		NoNewPrivs: whole.NoNewPrivs,
+		Seccomp:    whole.Seccomp,
+		Rlimits:    whole.Rlimits,
+	}}
+	if e.User != "" {
+		p.User = e.User
+	}
+	if e.WorkingDir != "" {
+		p.Cwd = path.Join("/", e.WorkingDir)
+	}
+	if e.Privileged {
+		p.Caps = allCaps & sys.BoundingSet()
+	}
+	return p, nil
+}
+
+func hostname(c *spec.Container) string {
+	switch {
+	case c.Hostname != "":
+		return c.Hostname
+	case c.Host.NetworkMode == "host":
+		if name, err := os.Hostname(); err == nil {
+			return name
+		}
+	}
+	return c.ID[:min(12, len(c.ID))]
+}
+
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// environment is Docker's: PATH, HOSTNAME and TERM are there unless the
+// container says otherwise, later values of a name replace earlier ones in
+// place, and a name alone takes the variable away. HOME comes from the
+// container's passwd file, later.
+func environment(host string, tty bool, sets ...[]string) []string {
+	env := []string{"PATH=" + defaultPath, "HOSTNAME=" + host}
+	if tty {
+		env = append(env, "TERM=xterm")
+	}
+	for _, set := range sets {
+		for _, e := range set {
+			key, _, ok := strings.Cut(e, "=")
+			at := slices.IndexFunc(env, func(old string) bool { return strings.HasPrefix(old, key+"=") })
+			switch {
+			case ok && at >= 0:
+				env[at] = e
+			case ok:
+				env = append(env, e)
+			case at >= 0:
+				env = slices.Delete(env, at, at+1)
+			}
+		}
+	}
+	return env
+}
+
+// setCaps decides the capabilities. What this process does not have itself it
+// cannot give; that is worth a warning when it was asked for by name.
+func (p *Plan) setCaps(c *spec.Container) (warnings []string, err error) {
+	mine := sys.BoundingSet()
+	if c.Host.Privileged {
+		p.Caps = allCaps & mine
+		return nil, nil
+	}
+	want, err := containerCaps(c.Host.CapAdd, c.Host.CapDrop)
+	if err != nil {
+		return nil, err
+	}
+	p.Caps = want & mine
+	named, _, _ := parseCaps(c.Host.CapAdd)
+	for _, name := range capList(named &^ mine) {
+		warnings = append(warnings, fmt.Sprintf("tug itself does not have %s, so the container does not get it", name))
+	}
+	return warnings, nil
+}
+
+// security is what --security-opt says.
+type security struct {
+	noNewPrivs bool
+	seccomp    string // "", "unconfined", "builtin" or a profile in JSON
+}
+
+func parseSecurity(opts []string) (security, error) {
+	var s security
+	for _, o := range opts {
+		i := strings.IndexAny(o, "=:")
+		key, value := o, ""
+		if i >= 0 {
+			key, value = o[:i], o[i+1:]
+		}
+		switch key {
+		case "no-new-privileges":
+			on := true
+			if i >= 0 {
+				var err error
+				if on, err = strconv.ParseBool(value); err != nil {
+					return s, errs.New(errs.Invalid, "invalid --security-opt %q: want true or false", o)
+				}
+			}
+			s.noNewPrivs = on
+		case "seccomp":
+			s.seccomp = value
+		case "apparmor", "label":
+			if value != "unconfined" && value != "disable" {
+				return s, errs.New(errs.Unsupported, "--security-opt %s is not supported yet", o)
+			}
+		default:
+			return s, errs.New(errs.Invalid, "invalid --security-opt: %q", o).WithHint("tug knows no-new-privileges and seccomp")
+		}
+	}
+	return s, nil
+}
+
+// filter returns the compiled seccomp filter, nil for none.
+func (s security) filter(caps uint64, privileged bool) ([]byte, error) {
+	switch {
+	case s.seccomp == "unconfined", s.seccomp == "" && privileged:
+		return nil, nil
+	case s.seccomp == "", s.seccomp == "builtin":
+		return defaultFilter(caps)
+	}
+	major, minor := sys.KernelVersion()
+	prof, err := seccomp.ParseProfile([]byte(s.seccomp), runtime.GOARCH, capList(caps), [2]int{major, minor})
+	if err != nil {
+		return nil, err
+	}
+	prog, err := seccomp.Compile(prof)
+	if err != nil {
+		return nil, err
+	}
+	return seccomp.Bytes(prog), nil
+}
+
+// filters keeps compiled default filters by capability set; nearly all
+// containers share one.
+var filters struct {
+	sync.Mutex
+	byCaps map[uint64][]byte
+}
+
+func defaultFilter(caps uint64) ([]byte, error) {
+	filters.Lock()
+	defer filters.Unlock()
+	if f, ok := filters.byCaps[caps]; ok {
+		return f, nil
+	}
+	major, minor := sys.KernelVersion()
+	prof, err := seccomp.Default(runtime.GOARCH, capList(caps), [2]int{major, minor})
+	if err != nil {
+		return nil, err
+	}
+	prog, err := seccomp.Compile(prof)
+	if err != nil {
+		return nil, err
+	}
+	if filters.byCaps == nil || len(filters.byCaps) > 64 {
+		filters.byCaps = map[uint64][]byte{}
+	}
+	filters.byCaps[caps] = seccomp.Bytes(prog)
+	return filters.byCaps[caps], nil
+}
+
+// rlimits turns --ulimit into numbers. Descriptors have a limit always: what
+// the supervisor happens to have must not decide it, so the soft limit is the
+// kernel's default of 1024 unless asked for.
+func rlimits(ulimits []spec.Ulimit) ([]plan.Rlimit, error) {
+	var all []plan.Rlimit
+	const nofile = "nofile"
+	for _, u := range ulimits {
+		n, ok := rlimitNumber(u.Name)
+		if !ok {
+			return nil, errs.New(errs.Invalid, "invalid ulimit type: %s", u.Name)
+		}
+		r := plan.Rlimit{Name: u.Name, Resource: n, Soft: limitValue(u.Soft), Hard: limitValue(u.Hard)}
+		if r.Soft > r.Hard {
+			return nil, errs.New(errs.Invalid, "ulimit %s: soft limit must not be above hard limit", u.Name)
+		}
+		all = slices.DeleteFunc(all, func(old plan.Rlimit) bool { return old.Resource == n })
+		all = append(all, r)
+	}
+	n, _ := rlimitNumber(nofile)
+	if !slices.ContainsFunc(all, func(r plan.Rlimit) bool { return r.Resource == n }) {
+		_, hard, err := sys.Limit(n)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, plan.Rlimit{Name: nofile, Resource: n, Soft: min(1024, hard), Hard: hard})
+	}
+	return all, nil
+}
+
+func limitValue(n int64) uint64 {
+	if n < 0 {
+		return math.MaxUint64 // RLIM_INFINITY
+	}
+	return uint64(n)
+}
+
+// rlimitNumber is the resource's number on all 64-bit Linux architectures but
+// mips, sparc and alpha.
+func rlimitNumber(name string) (int, bool) {
+	names := []string{
+		"cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as",
+		"locks", "sigpending", "msgqueue", "nice", "rtprio", "rttime",
+	}
+	n := slices.Index(names, strings.ToLower(name))
+	return n, n >= 0
+}
+
+// tmpfsMounts turns --tmpfs into mounts, outer ones first.
+func tmpfsMounts(tmpfs map[string]string) ([]plan.Mount, error) {
+	var all []plan.Mount
+	for target, opts := range tmpfs {
+		m, err := tmpfsMount(target, opts)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, m)
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].Target < all[j].Target })
+	return all, nil
+}
+
+// tmpfsMount parses one. Docker's defaults are noexec, nosuid and nodev.
+func tmpfsMount(target, opts string) (plan.Mount, error) {
+	clean := path.Clean(target)
+	m := plan.Mount{Target: clean, Attr: sys.AttrNoExec | sys.AttrNoSuid | sys.AttrNoDev}
+	switch {
+	case !path.IsAbs(target):
+		return m, errs.New(errs.Invalid, "invalid --tmpfs %q: the path must be absolute", target)
+	case clean == "/":
+		return m, errs.New(errs.Invalid, "invalid --tmpfs %q: the root cannot be covered", target)
+	case clean == "/proc", strings.HasPrefix(clean, "/proc/"):
+		return m, errs.New(errs.Invalid, "invalid --tmpfs %q: /proc cannot be covered", target)
+	}
+	for o := range strings.SplitSeq(opts, ",") {
+		if o != "" && !m.SetOption(o) {
+			return m, errs.New(errs.Invalid, "invalid --tmpfs option %q for %s", o, target)
+		}
+	}
+	return m, nil
+}

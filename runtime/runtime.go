@@ -1,0 +1,344 @@
+// Package runtime starts and confines processes: namespaces, cgroups, the
+// two-phase start, exec. It is the supervisor's side; the other end of each
+// start is package runtime/boot inside tug-init, and package runtime/plan is
+// what they say to each other. It knows no images, no logs and no containers
+// beyond spec.Container, which MakePlan turns into a plan.
+//
+// The surprising rule: processes made here are children of this process's
+// parent (CLONE_PARENT), the keeper, so that they live on when the supervisor
+// dies. Nothing here waits for them; their end is the keeper's news, and a
+// pidfd's.
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"tug/errs"
+	"tug/runtime/plan"
+	"tug/sys"
+)
+
+// Options say how to run.
+type Options struct {
+	InitPath string // the tug-init binary
+	Cgroup   string // name of tug's own cgroup in each hierarchy; default "tug"
+}
+
+// Runtime makes processes. Its methods may be called from many goroutines.
+type Runtime struct {
+	self    *os.File // tug-init in a sealed memfd
+	null    *os.File
+	cgroups *cgroups
+	spawner *spawner
+}
+
+// New copies tug-init into a sealed memfd, which every process is started
+// from, and finds the machine's cgroup layout. It changes nothing on the
+// machine yet.
+func New(o Options) (*Runtime, error) {
+	if o.Cgroup == "" {
+		o.Cgroup = "tug"
+	}
+	if filepath.Base(o.Cgroup) != o.Cgroup || o.Cgroup == "." || o.Cgroup == ".." {
+		return nil, errs.New(errs.Invalid, "invalid cgroup name %q", o.Cgroup)
+	}
+	src, err := os.Open(o.InitPath)
+	if err != nil {
+		return nil, errs.New(errs.NotFound, "open tug-init: %w", err)
+	}
+	defer src.Close()
+	self, err := sys.SealedCopy("tug-init", src)
+	if err != nil {
+		return nil, fmt.Errorf("copy tug-init: %w", err)
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		self.Close()
+		return nil, err
+	}
+	cg, err := findCgroups(o.Cgroup)
+	if err != nil {
+		self.Close()
+		null.Close()
+		return nil, err
+	}
+	return &Runtime{self: self, null: null, cgroups: cg, spawner: newSpawner(cg)}, nil
+}
+
+// Close ends the runtime's own thread and removes tug's parent cgroup if no
+// container has one below it. Running processes are not touched.
+func (r *Runtime) Close() error {
+	r.spawner.stop()
+	r.cgroups.removeParent()
+	r.self.Close()
+	return r.null.Close()
+}
+
+// Process is a started process: a container's first one or that of an exec.
+type Process struct {
+	Pid        int
+	Pidfd      *os.File
+	StartTicks uint64 // /proc/PID/stat field 22: with Pid it names one process for ever
+	Cgroup     string // path of its cgroup below each hierarchy's mount
+}
+
+// Namespaces says which namespaces are shared with the host.
+type Namespaces struct {
+	HostNet bool
+}
+
+// Files are the descriptors that go with a plan. The caller closes its own.
+type Files struct {
+	RootFS                *os.File   // detached mount of the root file system
+	Stdin, Stdout, Stderr *os.File   // nil is the container's own /dev/null; all ignored with a terminal
+	Trees                 []*os.File // detached mounts for Plan.Bind, in its order
+}
+
+// StartError is a start that failed for a reason in the container: Code is
+// what Docker's command exits with, 127 when the program is not found, 126 when
+// it cannot be executed, 125 for all else.
+type StartError struct {
+	Code int
+	Msg  string
+}
+
+func (e *StartError) Error() string { return e.Msg }
+
+// AsStartError returns the StartError in err's chain, or nil.
+func AsStartError(err error) *StartError {
+	var s *StartError
+	if errors.As(err, &s) {
+		return s
+	}
+	return nil
+}
+
+// Park makes process 1 of a container to be: in new namespaces and a fresh
+// cgroup, away from the host's mounts, with all prepared that no container
+// decides. It does not wait for that work. The process holds no resources of a
+// container and ends by itself when this process dies.
+func (r *Runtime) Park(ns Namespaces) (*Parked, error) {
+	flags := uintptr(sys.CloneParent | sys.NewNS | sys.NewPID | sys.NewIPC | sys.NewUTS)
+	args := []string{"tug-init", "init", r.cgroups.layout}
+	if ns.HostNet {
+		args = append(args, "hostnet")
+	} else {
+		flags |= sys.NewNet
+	}
+	slot, err := r.cgroups.create()
+	if err != nil {
+		return nil, err
+	}
+	p, err := r.spawn(spawn{args: args, flags: flags, slot: slot})
+	if err != nil {
+		r.cgroups.removeLater(slot)
+		return nil, fmt.Errorf("park a process: %w", err)
+	}
+	p.hostNet = ns.HostNet
+	p.ownCgroup = true
+	return p, nil
+}
+
+// Exec makes a process in the container whose first process is target, ready
+// for p.Prepare with a plan of MakeExecPlan. That target is gone, even if its
+// pid is used again, is errs.Conflict.
+func (r *Runtime) Exec(target Process, _ *ExecPlan) (*Parked, error) {
+	pidfd, err := openProcess(target)
+	if err != nil {
+		return nil, err
+	}
+	p, err := r.spawn(spawn{
+		args: []string{"tug-init", "exec"}, flags: sys.CloneParent,
+		slot: target.Cgroup, pidns: pidfd, target: target.Pid,
+	})
+	if err != nil {
+		pidfd.Close()
+		return nil, fmt.Errorf("start a process in the container: %w", err)
+	}
+	p.target = pidfd
+	return p, nil
+}
+
+// openProcess opens a pidfd of target and makes sure that it is the same
+// process: the pid may have been used again. Once the pidfd is open, start
+// ticks that fit prove it.
+func openProcess(target Process) (*os.File, error) {
+	gone := errs.New(errs.Conflict, "the container is not running")
+	pidfd, err := sys.PidfdOpen(target.Pid)
+	if errors.Is(err, syscall.ESRCH) || errors.Is(err, syscall.EINVAL) {
+		return nil, gone
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !sys.Alive(target.Pid, target.StartTicks) {
+		pidfd.Close()
+		return nil, gone
+	}
+	return pidfd, nil
+}
+
+// Parked is a process that waits for its plan, then for the word to go. One
+// goroutine at a time.
+type Parked struct {
+	Process
+	r         *Runtime
+	sock      *os.File
+	hostNet   bool
+	ownCgroup bool     // of a container, not of an exec
+	target    *os.File // exec: pidfd of the container's first process
+}
+
+// spawn starts tug-init with a socket pair to it.
+func (r *Runtime) spawn(s spawn) (*Parked, error) {
+	ours, theirs, err := sys.SocketPair()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	s.path = sys.FdPath(r.self)
+	s.files = []*os.File{r.null, r.null, r.null, theirs, r.self}
+	pid, pidfd, err := r.spawner.do(s)
+	if err != nil {
+		ours.Close()
+		return nil, err
+	}
+	p := &Parked{Process: Process{Pid: pid, Pidfd: pidfd, Cgroup: s.slot}, r: r, sock: ours}
+	if p.StartTicks, err = sys.StartTicks(pid); err != nil {
+		p.Discard()
+		return nil, fmt.Errorf("tug-init died at once: %w", err)
+	}
+	return p, nil
+}
+
+// Prepare turns the parked process into the plan's, up to just before its
+// program is executed: root, mounts, user, terminal, limits. It returns the
+// master of the terminal when the plan has one, and warnings. Failures are
+// *StartError; the process is of no use then, and Discard is the way out.
+func (p *Parked) Prepare(pl *Plan, files Files) (console *os.File, warnings []string, err error) {
+	msg := pl.Plan
+	msg.HostNet = p.hostNet
+	first := files.RootFS
+	if p.target != nil {
+		first = p.target
+	}
+	if first == nil {
+		return nil, nil, errs.New(errs.Internal, "prepare: no root file system")
+	}
+	passed := []*os.File{first}
+	if !msg.Tty {
+		for i, f := range []*os.File{files.Stdin, files.Stdout, files.Stderr} {
+			if f != nil {
+				msg.Stdio |= 1 << i
+				passed = append(passed, f)
+			}
+		}
+	}
+	passed = append(passed, files.Trees...)
+	if len(passed) >= sys.MaxPassedFds {
+		return nil, nil, errs.New(errs.Invalid, "too many mounts: %d", len(files.Trees))
+	}
+	if err := plan.SendPlan(p.sock, &msg, passed...); err != nil {
+		return nil, nil, p.lost(err)
+	}
+	if p.ownCgroup { // meanwhile, tug-init is busy with mounts
+		warnings, err = p.r.cgroups.configure(p.Cgroup, pl.Privileged, pl.Limits)
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	reply, got, err := plan.ReceiveReply(p.sock)
+	if err != nil {
+		return nil, nil, p.lost(err)
+	}
+	if reply.Code != 0 {
+		sys.CloseAll(got)
+		return nil, nil, &StartError{Code: reply.Code, Msg: reply.Msg}
+	}
+	if len(got) > 0 {
+		console = got[0]
+		sys.CloseAll(got[1:])
+	}
+	warnings = append(warnings, reply.Warnings...)
+	if !p.ownCgroup {
+		return console, warnings, nil
+	}
+	// Not before: tug-init itself needs more threads and perhaps more memory
+	// than the program may have.
+	more, err := p.r.cgroups.limit(p.Cgroup, pl.Limits)
+	if err != nil {
+		sys.CloseAll([]*os.File{console})
+		return nil, nil, err
+	}
+	return console, append(warnings, more...), nil
+}
+
+// lost explains that the process did not answer.
+func (p *Parked) lost(err error) error {
+	if p.ownCgroup && p.r.OOMKilled(p.Cgroup) {
+		return &StartError{Code: 125, Msg: "the memory limit is too low to start a process"}
+	}
+	return &StartError{Code: 125, Msg: fmt.Sprintf("tug-init (pid %d) died before the start: %v", p.Pid, err)}
+}
+
+// Go lets the program run. It returns nil once execve has succeeded, else a
+// *StartError.
+func (p *Parked) Go() error {
+	if err := plan.SendGo(p.sock); err != nil {
+		return p.lost(err)
+	}
+	reply, files, err := plan.ReceiveReply(p.sock)
+	sys.CloseAll(files)
+	if err == nil {
+		return &StartError{Code: reply.Code, Msg: reply.Msg}
+	}
+	// End of file: the socket was closed by execve, or by death before it. If
+	// it is dead already, the memory limit is the one usual reason that is not
+	// the program's own; the exit code tells the rest.
+	p.release()
+	return nil
+}
+
+// release lets go of the descriptors only the start needed.
+func (p *Parked) release() {
+	p.sock.Close()
+	if p.target != nil {
+		p.target.Close()
+	}
+}
+
+// Discard kills the process and, of a container's, removes the cgroup. It is
+// the end of a parked process that is not needed and of a start that failed,
+// and harmless when the process is gone already.
+func (p *Parked) Discard() {
+	_ = sys.PidfdSignal(p.Pidfd, syscall.SIGKILL)
+	p.release()
+	p.Pidfd.Close()
+	if p.ownCgroup {
+		p.r.cgroups.removeLater(p.Cgroup)
+	}
+}
+
+// Remove removes a container's cgroup, with those its processes made below,
+// after its last process ended. A cgroup that is gone already is no error. One
+// that is still busy, as for a moment after the end, is tried again in the
+// background.
+func (r *Runtime) Remove(cgroup string) error {
+	if err := r.cgroups.check(cgroup); err != nil {
+		return err
+	}
+	r.cgroups.removeLater(cgroup)
+	return nil
+}
+
+// MemoryEvents returns the file that counts out-of-memory kills in the cgroup
+// (a line "oom_kill N"), or "" without a memory controller.
+func (r *Runtime) MemoryEvents(cgroup string) string { return r.cgroups.memoryEvents(cgroup) }
+
+// OOMKilled reports whether the kernel killed a process of the cgroup for want
+// of memory.
+func (r *Runtime) OOMKilled(cgroup string) bool { return r.cgroups.oomKilled(cgroup) }

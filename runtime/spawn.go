@@ -1,0 +1,146 @@
+package runtime
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"tug/sys"
+)
+
+// spawn is one process to make.
+type spawn struct {
+	path   string
+	args   []string
+	files  []*os.File
+	flags  uintptr
+	slot   string   // cgroup
+	pidns  *os.File // pidfd of a process whose pid namespace to start in, or nil
+	target int      // pid of that process
+}
+
+// spawner makes processes from one thread of its own. A child inherits its
+// parent thread's cgroups and pid namespace for children, and a thread may move
+// itself cheaply: on cgroup v1 writing "0" to `tasks` needs no grace period,
+// while moving another process by cgroup.procs takes 7-12 ms of RCU. So
+// the thread enters the new cgroup, clones, and goes back to tug's own one.
+type spawner struct {
+	cg   *cgroups
+	jobs chan job
+	done chan struct{}
+}
+
+type job struct {
+	spawn
+	result chan<- result
+}
+
+type result struct {
+	pid   int
+	pidfd *os.File
+	err   error
+}
+
+func newSpawner(cg *cgroups) *spawner {
+	s := &spawner{cg: cg, jobs: make(chan job), done: make(chan struct{})}
+	go s.run()
+	return s
+}
+
+func (s *spawner) do(sp spawn) (int, *os.File, error) {
+	ch := make(chan result, 1)
+	s.jobs <- job{sp, ch}
+	r := <-ch
+	return r.pid, r.pidfd, r.err
+}
+
+// stop ends the thread and waits until it is out of its cgroup, nearly.
+func (s *spawner) stop() {
+	close(s.jobs)
+	<-s.done
+}
+
+// run serves jobs on one thread, which ends with it. After a job that left the
+// thread where it should not stay, another thread takes over.
+func (s *spawner) run() {
+	runtime.LockOSThread() // and never unlocked: the thread dies with the goroutine
+	if sys.Gettid() == os.Getpid() {
+		// The main thread cannot end. Leave it to others: while this goroutine
+		// holds it, the next one gets another.
+		next := make(chan struct{})
+		go func() { s.run(); close(next) }()
+		<-next
+		runtime.UnlockOSThread()
+		return
+	}
+	own, err := os.Open("/proc/self/ns/pid")
+	for j := range s.jobs {
+		r := result{err: err}
+		clean := true
+		if err == nil {
+			r, clean = s.serve(j.spawn, own)
+		}
+		j.result <- r
+		if !clean {
+			own.Close()
+			go s.run()
+			return
+		}
+	}
+	if own != nil {
+		own.Close()
+	}
+	close(s.done)
+}
+
+// serve makes one process. clean tells that the thread is back where it was.
+func (s *spawner) serve(sp spawn, own *os.File) (r result, clean bool) {
+	clean = true
+	c := sys.Clone{Path: sp.path, Args: sp.args, Env: []string{"GOGC=off", "GOTRACEBACK=single"}, Files: sp.files, Flags: sp.flags}
+	if sp.pidns != nil {
+		if err := sys.Setns(sp.pidns, sys.NewPID); err != nil {
+			return result{err: err}, true
+		}
+		defer func() { clean = clean && sys.Setns(own, sys.NewPID) == nil }()
+	}
+	if s.cg.v2 != "" {
+		r.pid, r.pidfd, r.err = s.cloneIntoCgroup(c, sp)
+		return r, clean
+	}
+	defer func() { clean = clean && s.cg.enter("") == nil }()
+	if err := s.cg.enter(sp.slot); err != nil {
+		return result{err: err}, clean
+	}
+	r.pid, r.pidfd, r.err = sys.CloneExec(c)
+	return r, clean
+}
+
+// cloneIntoCgroup starts the process inside its v2 cgroup. A container that
+// manages cgroups itself may have moved its first process into a child, after
+// which none can start in the parent (EBUSY): then an exec goes where the
+// first process is.
+func (s *spawner) cloneIntoCgroup(c sys.Clone, sp spawn) (pid int, pidfd *os.File, err error) {
+	dir, err := os.Open(filepath.Join(s.cg.v2, sp.slot))
+	if err != nil {
+		return 0, nil, err
+	}
+	c.Cgroup = dir
+	pid, pidfd, err = sys.CloneExec(c)
+	dir.Close()
+	if sp.target == 0 || !errors.Is(err, syscall.EBUSY) {
+		return pid, pidfd, err
+	}
+	own, rerr := cgroupOf(sp.target)
+	if rerr != nil || !strings.HasPrefix(own, sp.slot+"/") {
+		return 0, nil, err
+	}
+	if dir, rerr = os.Open(filepath.Join(s.cg.v2, own)); rerr != nil {
+		return 0, nil, err
+	}
+	defer dir.Close()
+	c.Cgroup = dir
+	return sys.CloneExec(c)
+}
