@@ -128,7 +128,7 @@ func TestKnownVerdicts(t *testing.T) {
 		{"i386 read", prog, "386", 3, 0, Allow},
 		{"i386 mount", prog, "386", 21, 0, eperm},
 		{"i386 socketcall", prog, "386", 102, 1, Allow},
-		{"x32 read", prog, "amd64", 1<<30 | 0, 0, Allow},
+		{"x32 read", prog, "amd64", 1 << 30, 0, Allow},
 		{"x32 execve", prog, "amd64", 1<<30 | 520, 0, Allow},
 		{"x32 with amd64's execve", prog, "amd64", 1<<30 | 59, 0, eperm},
 		{"a foreign architecture", prog, "arm64", 63, 0, KillThread},

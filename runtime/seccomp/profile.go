@@ -156,12 +156,13 @@ func (h host) atLeast(v *moby.KernelVersion) bool {
 }
 
 func parseRule(call *moby.Syscall) (Rule, error) {
-	if call.Name != "" && len(call.Names) != 0 {
-		return Rule{}, errors.New("it has both name and names")
-	}
 	names := call.Names
-	if call.Name != "" {
-		names = []string{call.Name}
+	//lint:ignore SA1019 profiles of the old form, with one name, are still about
+	if old := call.Name; old != "" {
+		if len(names) != 0 {
+			return Rule{}, errors.New("it has both name and names")
+		}
+		names = []string{old}
 	}
 	if slices.Contains(names, "") {
 		return Rule{}, errors.New("a name is empty")

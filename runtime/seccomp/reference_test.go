@@ -220,7 +220,7 @@ func interesting(p *Profile) []uint64 {
 
 // randomProfile makes a profile over few calls, so that rules meet.
 func randomProfile(r *rand.Rand, arch string, mixed bool) *Profile {
-	actions := []Action{Allow, Errno(1), Errno(38), Errno(4095), KillProcess, KillThread, Trap, Trace(7), Log, Notify}
+	actions := []Action{Allow, Errno(1), Errno(38), Errno(4094), KillProcess, KillThread, Trap, Trace(7), Log, Notify}
 	pick := func() Action { return actions[r.IntN(len(actions))] }
 	p := &Profile{Arch: arch, Default: actions[r.IntN(len(actions)-1)]}
 	switch arch {
