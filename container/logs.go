@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"tug/errs"
-	"tug/spec"
 	"tug/supervisor"
 )
 
@@ -260,6 +259,3 @@ func tailOffset(path string, n int) (off int64, found int, err error) {
 	}
 	return 0, found, nil
 }
-
-// logDir is where a container's log lies; empty for none.
-func logDir(c *Containers, ctr *spec.Container) string { return c.path(ctr.ID, dirLog) }

@@ -22,9 +22,10 @@ import (
 // Client is how commands reach the supervisor of their store. It holds no
 // connection: each request makes one.
 type Client struct {
-	Run  string   // the store's run directory
-	Init string   // path of tug-init, to start a keeper with
-	Args []string // the supervisor's program and arguments
+	Run string // the store's run directory
+	// Command returns the path of tug-init, to start a keeper with, and the
+	// supervisor's program and arguments.
+	Command func() (init string, args []string, err error)
 }
 
 // Socket is the path of the store's socket.
@@ -72,6 +73,10 @@ func (c *Client) startKeeper(ctx context.Context) (conn, error) {
 	if got, err := c.dial(); err == nil {
 		return got, nil
 	}
+	init, args, err := c.Command()
+	if err != nil {
+		return conn{}, err
+	}
 	logPath := filepath.Join(c.Run, "supervisor.log")
 	log, err := os.OpenFile(logPath, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
@@ -83,7 +88,7 @@ func (c *Client) startKeeper(ctx context.Context) (conn, error) {
 		return conn{}, fmt.Errorf("start supervisor: %w", err)
 	}
 	defer ready.Close()
-	cmd := exec.Command(c.Init, append([]string{"keeper", "--run", c.Run, "--socket", c.Socket(), "--"}, c.Args...)...)
+	cmd := exec.Command(init, append([]string{"keeper", "--run", c.Run, "--socket", c.Socket(), "--"}, args...)...)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{theirs} // keeper.ReadyFd

@@ -18,7 +18,7 @@ func main() { os.Exit(run(os.Args)) }
 
 func run(args []string) int {
 	if len(args) > 0 && path.Base(args[0]) == "hello" {
-		return boot.Hello(os.Stdout)
+		return boot.Hello(os.Stdout, "/")
 	}
 	if len(args) < 2 {
 		return usage()
@@ -33,7 +33,7 @@ func run(args []string) int {
 	case "keeper":
 		return keeper.Main(args[2:])
 	case "hello":
-		return boot.Hello(os.Stdout)
+		return boot.Hello(os.Stdout, "/")
 	case "--version":
 		fmt.Println("tug-init version", spec.Version)
 		return 0

@@ -51,9 +51,17 @@ type entry struct {
 	files []*os.File
 }
 
-// Main runs a keeper until its supervisor says that nothing is left to keep.
-// It returns the exit code.
-func Main(cfg Config) int {
+// Main is `tug-init keeper --run DIR --socket PATH -- SUPERVISOR ARG...`. It
+// returns the exit code.
+func Main(args []string) int {
+	if len(args) < 6 || args[0] != "--run" || args[2] != "--socket" || args[4] != "--" {
+		return fail(errors.New("usage: tug-init keeper --run DIR --socket PATH -- SUPERVISOR ARG..."))
+	}
+	return run(Config{Run: args[1], Socket: args[3], Args: args[5:]})
+}
+
+// run keeps until the supervisor says that nothing is left to keep.
+func run(cfg Config) int {
 	lock, err := os.OpenFile(filepath.Join(cfg.Run, "keeper.lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return fail(err)

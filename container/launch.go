@@ -1,0 +1,175 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"tug/errs"
+	"tug/layer"
+	"tug/runtime"
+	"tug/spec"
+	"tug/state"
+	"tug/supervisor"
+	"tug/sys"
+)
+
+// Starter does the steps of a start inside the supervisor. It implements
+// supervisor.Starter.
+type Starter struct {
+	*Containers
+	Mounter *layer.Mounter
+}
+
+// bound are the files of the container's directory that are seen in its /etc.
+// On the host's network there is nothing of its own to say in resolv.conf and
+// hosts, but as with Docker they are copies all the same.
+var bound = []string{"resolv.conf", "hostname", "hosts"}
+
+// Launch readies the next run: lock, plan, root file system.
+func (s *Starter) Launch(_ context.Context, id string) (l *supervisor.Launch, err error) {
+	lock, err := s.lock(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, noSuch(id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	ctr, err := s.load(id)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	defer func() {
+		if err == nil {
+			return
+		}
+		lock.Close()
+		if ctr.Host.AutoRemove && ctr.State.Status != spec.StatusRunning {
+			s.remove(id)
+		}
+	}()
+	if ctr.State.Status == spec.StatusRunning {
+		return nil, errs.New(errs.Conflict, "container %s is already running", ctr.Name)
+	}
+	run := 1
+	if last, err := s.startRecord(id); err == nil {
+		run = last.Run + 1
+	}
+	plan, warnings, err := runtime.MakePlan(&ctr.Container)
+	if err != nil {
+		return nil, err
+	}
+	l = &supervisor.Launch{
+		ID: id, Run: run, Plan: plan, Warnings: warnings,
+		Namespaces: runtime.Namespaces{HostNet: ctr.Host.NetworkMode == "host"},
+		OpenStdin:  ctr.OpenStdin, StdinOnce: ctr.StdinOnce,
+		LogDir: s.path(id, dirLog), Record: s.path(id, fileExit), Sync: !ctr.Host.AutoRemove,
+		Release: func() { lock.Close() },
+	}
+	if err := s.mount(l, &ctr.Container); err != nil {
+		sys.CloseAll(append(l.Files.Trees, l.Files.RootFS))
+		return nil, err
+	}
+	return l, nil
+}
+
+// mount makes the root file system and the trees that are bound into it.
+func (s *Starter) mount(l *supervisor.Launch, ctr *spec.Container) error {
+	var err error
+	l.Files.RootFS, err = s.Mounter.Overlay(ctr.Layers, s.path(ctr.ID, dirUpper), s.path(ctr.ID, dirWork), layer.OverlayOptions{Volatile: ctr.Host.AutoRemove})
+	if err != nil {
+		return fmt.Errorf("mount the root file system of %s: %w", ctr.Name, noSpace(err))
+	}
+	for _, name := range bound {
+		tree, err := sys.CloneTree(nil, s.path(ctr.ID, name), false)
+		if err != nil {
+			return fmt.Errorf("bind %s of %s: %w", name, ctr.Name, err)
+		}
+		l.Files.Trees = append(l.Files.Trees, tree)
+		l.Plan.Bind("/etc/"+name, false)
+	}
+	return nil
+}
+
+// LaunchExec describes an exec in a running container.
+func (s *Starter) LaunchExec(id string, e *spec.ExecSpec) (*runtime.ExecPlan, runtime.Process, error) {
+	ctr, err := s.load(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, runtime.Process{}, noSuch(id)
+	}
+	if err != nil {
+		return nil, runtime.Process{}, err
+	}
+	r, err := s.startRecord(id)
+	if err != nil || !r.alive() {
+		return nil, runtime.Process{}, errs.New(errs.Conflict, "container %s is not running", id)
+	}
+	plan, err := runtime.MakeExecPlan(&ctr.Container, e)
+	return plan, runtime.Process{Pid: r.Pid, StartTicks: r.Start, Cgroup: r.Cgroup}, err
+}
+
+// Began writes start.json. For containers that stay it is made durable behind
+// the start's back: a power failure in that moment leaves the state before.
+func (s *Starter) Began(l *supervisor.Launch, p runtime.Process) error {
+	r := startRecord{Run: l.Run, At: time.Now().UTC(), Pid: p.Pid, Start: p.StartTicks, Boot: bootID(), Cgroup: p.Cgroup}
+	if err := s.writeStart(l.ID, &r); err != nil {
+		return fmt.Errorf("record the start: %w", noSpace(err))
+	}
+	if l.Sync {
+		go s.syncStart(l.ID)
+	}
+	return nil
+}
+
+func (s *Starter) syncStart(id string) {
+	if f, err := os.Open(s.path(id, fileStart)); err == nil {
+		f.Sync()
+		f.Close()
+		state.SyncDir(s.path(id))
+	}
+}
+
+func (s *Starter) writeStart(id string, r *startRecord) error {
+	return s.st.WriteJSON(s.path(id, fileStart), r, false)
+}
+
+// Failed records why the program did not run, as Docker shows it in inspect.
+// A container that is removed when it ends goes at once.
+func (s *Starter) Failed(l *supervisor.Launch, err error) {
+	r := startRecord{Run: l.Run, At: time.Now().UTC(), Error: err.Error(), Code: 125}
+	if se := runtime.AsStartError(err); se != nil {
+		r.Code = se.Code
+	}
+	if err := s.writeStart(l.ID, &r); err != nil {
+		fmt.Fprintln(os.Stderr, "supervisor: record a failed start:", err)
+	}
+	if !l.Sync {
+		l.Release()
+		s.remove(l.ID)
+	}
+}
+
+// Ended removes a container that wants it.
+func (s *Starter) Ended(id string, _ int) {
+	var ctr spec.Container
+	if state.ReadJSON(s.path(id, fileConfig), &ctr) == nil && ctr.Host.AutoRemove {
+		s.remove(id)
+	}
+}
+
+// remove takes the container out of the store at once and deletes its files
+// behind the caller's back: nobody needs to wait for that.
+func (s *Starter) remove(id string) {
+	trash, err := s.unlink(id)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "supervisor: remove container:", err)
+		return
+	}
+	if trash != "" {
+		go os.RemoveAll(trash)
+	}
+}

@@ -1,0 +1,231 @@
+// Package engine is tug as a Go library: one Engine per store, with the images
+// and containers in it, and the few operations that need both. The command
+// line is an adapter over it and holds no logic of its own.
+//
+// Opening is cheap and starts nothing. Everything but running processes is
+// done in the caller's process; those belong to the store's supervisor, which
+// the first start brings up.
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"tug/container"
+	"tug/errs"
+	"tug/image"
+	"tug/layer"
+	"tug/registry"
+	"tug/runtime"
+	"tug/spec"
+	"tug/state"
+	"tug/supervisor"
+)
+
+// Options say which store and how. Empty fields are the defaults.
+type Options struct {
+	Root    string // /var/lib/tug
+	Run     string // /run/tug
+	Storage string // storage backend; empty probes
+}
+
+// Defaults of Options.
+const (
+	DefaultRoot = "/var/lib/tug"
+	DefaultRun  = "/run/tug"
+)
+
+// Engine is an opened store.
+type Engine struct {
+	Store      *state.Store
+	Layers     *layer.Layers
+	Images     *image.Images
+	Containers *container.Containers
+
+	storage string
+	client  *supervisor.Client
+}
+
+// Open opens the store, making it where there is none.
+func Open(o Options) (*Engine, error) {
+	if o.Root == "" {
+		o.Root = DefaultRoot
+	}
+	if o.Run == "" {
+		o.Run = DefaultRun
+	}
+	st, err := state.Open(o.Root, o.Run)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{Store: st, storage: o.Storage, Layers: layer.Open(st, o.Storage)}
+	e.Images = image.Open(st, e.Layers, registry.New())
+	e.client = &supervisor.Client{Run: st.Run, Command: e.command}
+	e.Containers = container.Open(st, e.client)
+	return e, nil
+}
+
+// command returns tug-init's path and the supervisor's command line. It is
+// asked for only when a supervisor has to be started.
+func (e *Engine) command() (init string, args []string, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", nil, fmt.Errorf("find tug's own program: %w", err)
+	}
+	if init, err = findInit(self); err != nil {
+		return "", nil, err
+	}
+	args = []string{self, "supervise", "--root", e.Store.Root, "--run-root", e.Store.Run}
+	if e.storage != "" {
+		args = append(args, "--storage", e.storage)
+	}
+	return init, args, nil
+}
+
+// findInit finds tug-init beside tug or in ../libexec/tug, and refuses one of
+// another version.
+func findInit(self string) (string, error) {
+	dir := filepath.Dir(self)
+	for _, p := range []string{filepath.Join(dir, "tug-init"), filepath.Join(dir, "..", "libexec", "tug", "tug-init")} {
+		if _, err := os.Stat(p); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		out, err := exec.Command(p, "--version").Output()
+		if err != nil {
+			return "", fmt.Errorf("run %s: %w", p, err)
+		}
+		if v := strings.TrimSpace(strings.TrimPrefix(string(out), "tug-init version ")); v != spec.Version {
+			return "", errs.New(errs.Unsupported, "%s is version %s, this tug is %s", p, v, spec.Version).
+				WithHint("install both from the same build")
+		}
+		return p, nil
+	}
+	return "", errs.New(errs.NotFound, "tug-init is neither in %s nor in %s", dir, filepath.Join(dir, "..", "libexec", "tug")).
+		WithHint("copy it beside tug")
+}
+
+// HelloImage is the name of the built-in image.
+const HelloImage = "tug.local/hello"
+
+// Pull policies of Create.
+const (
+	PullMissing = "missing"
+	PullAlways  = "always"
+	PullNever   = "never"
+)
+
+// Create makes a container, fetching its image first where the policy says so.
+// The warnings are about things of the request that cannot be done here.
+func (e *Engine) Create(ctx context.Context, req container.Request, pull string, p image.Progress) (*spec.Container, []string, error) {
+	for try := 0; ; try++ {
+		img, err := e.image(ctx, &req, pull, p)
+		if err != nil {
+			return nil, nil, err
+		}
+		refs, err := e.Store.Refs(false)
+		if err != nil {
+			return nil, nil, err
+		}
+		// Between finding the image and taking the lock it may have been removed.
+		if _, err := e.Images.Resolve(string(img.ID)); err == nil {
+			ctr, err := e.Containers.Create(req, img)
+			refs.Close()
+			return ctr, nil, err
+		}
+		refs.Close()
+		if try > 3 {
+			return nil, nil, errs.New(errs.Conflict, "image %s is removed again and again", req.Image)
+		}
+	}
+}
+
+// image finds or fetches the request's image.
+func (e *Engine) image(ctx context.Context, req *container.Request, pull string, p image.Progress) (*image.Image, error) {
+	if name, tag, _ := strings.Cut(req.Image, ":"); name == HelloImage && (tag == "" || tag == "latest") {
+		return e.hello(ctx)
+	}
+	if pull != PullAlways {
+		img, err := e.Images.Resolve(req.Image)
+		fits := err == nil && (req.Platform == nil || img.Config.Platform.Matches(*req.Platform))
+		if fits || err != nil && !errs.Is(err, errs.NotFound) {
+			return img, err
+		}
+		if pull == PullNever {
+			return nil, errs.New(errs.NotFound, "No such image: %s", req.Image).WithHint("fetch it with: tug pull %s", req.Image)
+		}
+	}
+	ref, err := spec.ParseReference(req.Image)
+	if err != nil {
+		return nil, err
+	}
+	if p != nil && pull != PullAlways {
+		p.Message(fmt.Sprintf("Unable to find image '%s' locally", ref.WithDefaultTag().Familiar()))
+	}
+	got, err := e.Images.Pull(ctx, ref.WithDefaultTag(), image.PullOptions{Platform: req.Platform, Progress: p})
+	if err != nil {
+		return nil, err
+	}
+	return got.Image, nil
+}
+
+// hello returns the built-in image, made from the tug-init of this tug.
+func (e *Engine) hello(ctx context.Context) (*image.Image, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find tug's own program: %w", err)
+	}
+	init, err := findInit(self)
+	if err != nil {
+		return nil, err
+	}
+	return e.Images.Hello(ctx, init)
+}
+
+// poolSize is how many processes a supervisor keeps parked.
+const poolSize = 2
+
+// quietTime is how long a supervisor stays with nothing to do. TUG_QUIET, a Go
+// duration, sets another.
+func quietTime() time.Duration {
+	if d, err := time.ParseDuration(os.Getenv("TUG_QUIET")); err == nil && d > 0 {
+		return d
+	}
+	return 30 * time.Second
+}
+
+// Supervise is the body of the hidden command `tug supervise`.
+func (e *Engine) Supervise(ctx context.Context) error {
+	init, _, err := e.command()
+	if err != nil {
+		return err
+	}
+	rt, err := runtime.New(runtime.Options{InitPath: init, Cgroup: e.cgroupName()})
+	if err != nil {
+		return err
+	}
+	defer rt.Close()
+	mounter, err := e.Layers.Mounter(e.Store.RunPath("layers"))
+	if err != nil {
+		return err
+	}
+	return supervisor.Run(ctx, supervisor.Config{
+		Runtime: rt, Starter: &container.Starter{Containers: e.Containers, Mounter: mounter},
+		Backend: mounter.Backend, Quiet: quietTime(), Pool: poolSize,
+	})
+}
+
+// cgroupName names tug's parent cgroup for this store, so that the supervisors
+// of several stores do not meet.
+func (e *Engine) cgroupName() string {
+	sum := sha256.Sum256([]byte(e.Store.Root + "\x00" + e.Store.Run))
+	return "tug-" + hex.EncodeToString(sum[:4])
+}

@@ -1,0 +1,102 @@
+package engine
+
+import (
+	"context"
+	"os"
+	goruntime "runtime"
+	"strings"
+	"syscall"
+
+	"tug/spec"
+	"tug/sys"
+)
+
+// VersionInfo is what `tug version` shows.
+type VersionInfo struct {
+	Version   string
+	GoVersion string
+	Os, Arch  string
+}
+
+// Version describes this build.
+func Version() VersionInfo {
+	return VersionInfo{Version: spec.Version, GoVersion: goruntime.Version(), Os: goruntime.GOOS, Arch: goruntime.GOARCH}
+}
+
+// Info is what `tug info` shows: the store and the machine.
+type Info struct {
+	Containers, Running, Stopped int
+	Images                       int
+	Backend                      string // storage backend in use or to be used
+	Root, RunRoot                string
+	CgroupVersion                string // "1", "2", "hybrid"
+	CgroupName                   string
+	KernelVersion, OS            string
+	Architecture                 string
+	CPUs                         int
+	Memory                       int64 // bytes
+	Name                         string
+	ServerVersion                string
+	SupervisorPid                int // 0 when none runs
+}
+
+// Info gathers what there is to say about the store and the machine.
+func (e *Engine) Info(ctx context.Context) (Info, error) {
+	in := Info{
+		Root: e.Store.Root, RunRoot: e.Store.Run, CgroupName: e.cgroupName(), CPUs: goruntime.NumCPU(),
+		Architecture: goruntime.GOARCH, ServerVersion: spec.Version, OS: osName(), CgroupVersion: cgroupVersion(),
+	}
+	list, err := e.Containers.List()
+	if err != nil {
+		return in, err
+	}
+	in.Containers = len(list)
+	for _, c := range list {
+		if c.State.Status == spec.StatusRunning {
+			in.Running++
+		}
+	}
+	in.Stopped = in.Containers - in.Running
+	images, err := e.Images.List()
+	if err != nil {
+		return in, err
+	}
+	in.Images = len(images)
+	in.Name, _ = os.Hostname()
+	in.KernelVersion = strings.TrimSpace(read("/proc/sys/kernel/osrelease"))
+	var si syscall.Sysinfo_t
+	if syscall.Sysinfo(&si) == nil {
+		in.Memory = int64(si.Totalram) * int64(si.Unit)
+	}
+	in.SupervisorPid, _, in.Backend, _ = e.client.Ping(ctx)
+	if in.Backend == "" {
+		in.Backend, err = e.Layers.Backend()
+	}
+	return in, err
+}
+
+func read(path string) string {
+	b, _ := os.ReadFile(path)
+	return string(b)
+}
+
+// osName is PRETTY_NAME of os-release(5).
+func osName() string {
+	for line := range strings.Lines(read("/etc/os-release")) {
+		if v, ok := strings.CutPrefix(line, "PRETTY_NAME="); ok {
+			return strings.Trim(strings.TrimSpace(v), `"`)
+		}
+	}
+	return goruntime.GOOS
+}
+
+// cgroupVersion tells the layout by what is mounted where systemd puts it.
+func cgroupVersion() string {
+	switch {
+	case sys.IsCgroup2("/sys/fs/cgroup"):
+		return "2"
+	case sys.IsCgroup2("/sys/fs/cgroup/unified"):
+		return "hybrid"
+	}
+	return "1"
+}
