@@ -1,0 +1,197 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"tug/errs"
+	"tug/spec"
+)
+
+// statusError is an answer that is not the wanted one: the status, and the
+// first of the registry's own error codes (distribution-spec, "Error Codes").
+type statusError struct {
+	what       string // manifest or blob
+	status     int
+	code       string // MANIFEST_UNKNOWN and so on; may be empty
+	msg        string // the registry's words, one line; may be empty
+	retryAfter time.Duration
+}
+
+func (e *statusError) Error() string {
+	if e.code == "" && e.msg == "" {
+		return "received unexpected HTTP status: " + statusText(e.status)
+	}
+	return codeText(e.code) + ": " + e.msg
+}
+
+func statusText(status int) string {
+	return strings.TrimSpace(strconv.Itoa(status) + " " + http.StatusText(status))
+}
+
+// codeText spells a registry's error code as Docker does.
+func codeText(code string) string {
+	switch code {
+	case "":
+		return "error from registry"
+	case "TOOMANYREQUESTS":
+		return "toomanyrequests"
+	}
+	return strings.ReplaceAll(strings.ToLower(code), "_", " ")
+}
+
+// readStatus makes resp, which is no success, an error.
+func readStatus(resp *http.Response, what string) error {
+	e := &statusError{what: what, status: resp.StatusCode, retryAfter: retryAfter(resp)}
+	var body struct {
+		Errors []struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		} `json:"errors"`
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err == nil && json.Unmarshal(b, &body) == nil && len(body.Errors) > 0 {
+		e.code, e.msg = oneLine(body.Errors[0].Code), oneLine(body.Errors[0].Message)
+	}
+	return e
+}
+
+// oneLine makes a server's words safe to print: one line, no control
+// characters, not long.
+func oneLine(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' {
+			return ' '
+		}
+		return r
+	}, s)
+	if r := []rune(s); len(r) > 300 {
+		s = string(r[:300]) + "..."
+	}
+	return strings.TrimSpace(s)
+}
+
+// authStatus returns the status of an answer that the auth code did not like.
+func authStatus(err error) (int, bool) {
+	var e *transport.Error
+	if !errors.As(err, &e) {
+		return 0, false
+	}
+	return e.StatusCode, true
+}
+
+// failure turns what went wrong with ref into a classed error in Docker's
+// words. cred says whether credentials were sent.
+func failure(ref spec.Reference, cred bool, err error) error {
+	var classed *errs.Error
+	var s *statusError
+	var a *transport.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, syscall.ECONNREFUSED):
+		// Before classed: where TLS was refused, the guard's refusal to go on
+		// without is in the chain too, and says less.
+		return networkFailure(ref, err)
+	case errors.As(err, &classed):
+		return classed
+	case errors.As(err, &s):
+		return statusFailure(ref, cred, s)
+	case errors.As(err, &a):
+		s := &statusError{what: "token", status: a.StatusCode}
+		if len(a.Errors) > 0 {
+			s.code, s.msg = oneLine(string(a.Errors[0].Code)), oneLine(a.Errors[0].Message)
+		}
+		return statusFailure(ref, cred, s)
+	}
+	return networkFailure(ref, err)
+}
+
+func statusFailure(ref spec.Reference, cred bool, s *statusError) error {
+	denied := s.status == http.StatusUnauthorized || s.status == http.StatusForbidden || s.code == "UNAUTHORIZED" || s.code == "DENIED"
+	detail := s.Error()
+	if s.code == "" && s.msg == "" && denied {
+		detail = "unauthorized: authentication required"
+	}
+	switch {
+	case denied && cred:
+		return errs.New(errs.Denied, "pull access denied for %s: the registry refused the credentials: %s", ref.FamiliarName(), detail).
+			WithHint("renew the credentials for %s in ~/.docker/config.json (docker login, podman login or skopeo login write them)", ref.Domain)
+	case denied:
+		return errs.New(errs.Denied, "pull access denied for %s, repository does not exist or may require 'docker login': %s", ref.FamiliarName(), detail).
+			WithHint("check the name; for a private repository put credentials for %s into ~/.docker/config.json", ref.Domain)
+	case s.code == "NAME_UNKNOWN":
+		return errs.New(errs.NotFound, "repository %s not found: %s", ref.FamiliarName(), detail).WithHint("check the name")
+	case s.what == "manifest" && (s.status == http.StatusNotFound || s.code == "MANIFEST_UNKNOWN"):
+		if s.code == "" {
+			detail = "manifest unknown"
+		}
+		return errs.New(errs.NotFound, "manifest for %s not found: %s", ref.Familiar(), detail).WithHint("check the tag or digest")
+	case s.what == "blob" && s.status == http.StatusNotFound:
+		return errs.New(errs.NotFound, "%s: a blob of the image is missing in the registry: %s", ref.Familiar(), detail).
+			WithHint("push the image again")
+	case s.what == "token" && s.status == http.StatusNotFound:
+		return errs.New(errs.Unavailable, "%s does not answer as a registry: %s", ref.Domain, detail).WithHint("check the registry's name and port")
+	case s.status == http.StatusTooManyRequests || s.code == "TOOMANYREQUESTS":
+		return errs.New(errs.Unavailable, "%s: %s", ref.Familiar(), detail).WithHint("wait, or log in for a higher limit")
+	}
+	return errs.New(errs.Unavailable, "%s: %s", ref.Familiar(), detail).WithHint("try again later; %s has a problem", ref.Domain)
+}
+
+// networkFailure is for connections that failed. Of the two that a loopback
+// registry gets, with TLS and without, the one that says more is told.
+func networkFailure(ref spec.Reference, err error) error {
+	var op *net.OpError
+	var dns *net.DNSError
+	var cert *tls.CertificateVerificationError
+	var u *url.Error
+	switch {
+	case errors.As(err, &dns):
+		return errs.New(errs.Unavailable, "%s: lookup %s: %s", ref.Familiar(), dns.Name, dns.Err).
+			WithHint("check the registry's name and this machine's DNS")
+	case errors.As(err, &cert):
+		return errs.New(errs.Denied, "%s: %s", ref.Familiar(), oneLine(cert.Error())).
+			WithHint("add the registry's certificate authority to the system's, or name it with SSL_CERT_FILE")
+	case errors.Is(err, syscall.ECONNREFUSED) && errors.As(err, &op):
+		return errs.New(errs.Unavailable, "%s: %s: connection refused", ref.Familiar(), dialText(op)).
+			WithHint("check that a registry listens there")
+	case errors.Is(err, errSilence), errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
+		return errs.New(errs.Unavailable, "%s: %s does not answer: %s", ref.Familiar(), ref.Domain, oneLine(err.Error())).
+			WithHint("try again, and check the connection to %s", ref.Domain)
+	case errors.As(err, &op) && op.Op == "dial":
+		return errs.New(errs.Unavailable, "%s: %s: %s", ref.Familiar(), dialText(op), oneLine(op.Err.Error())).
+			WithHint("check the connection to %s", ref.Domain)
+	case errors.As(err, &u) && !isLoopback(ref.Domain):
+		return errs.New(errs.Unavailable, "%s: %s", ref.Familiar(), oneLine(u.Error())).WithHint("check the connection to %s", ref.Domain)
+	}
+	return errs.New(errs.Unavailable, "%s: %s", ref.Familiar(), oneLine(err.Error())).WithHint("check the connection to %s", ref.Domain)
+}
+
+func dialText(op *net.OpError) string {
+	if op.Addr == nil {
+		return op.Op + " " + op.Net
+	}
+	return op.Op + " " + op.Net + " " + op.Addr.String()
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}

@@ -1,0 +1,301 @@
+// Package registry fetches manifests and blobs from OCI and Docker registries
+// (distribution-spec v1.1, "Pull"). It is the only package that dials out, and
+// the only one that knows go-containerregistry, whose credential lookup and
+// token exchange it uses; the requests for content are its own, because what
+// they must check (sizes before bytes, types, digests, redirects, silence) is
+// this package's reason to be.
+//
+// It knows no image: what a manifest means and whether a blob's bytes match
+// their digest is the caller's to check, while streaming.
+//
+// Surprising: a registry on a loopback address may be spoken to without TLS,
+// as with Docker, and no other host ever is, also not by way of a redirect.
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"tug/errs"
+	"tug/spec"
+)
+
+// MaxManifest is the size beyond which a manifest or index is refused; the
+// distribution specification asks registries to take up to 4 MiB.
+const MaxManifest = 4 << 20
+
+// Options are for tests and embedders; the zero value is right for everybody
+// else.
+type Options struct {
+	UserAgent string         // default tug/VERSION
+	RootCAs   *x509.CertPool // default the system's
+	Anonymous bool           // ask no keychain
+
+	// Silence is how long a server may take for the next byte, be it of a TLS
+	// handshake, of an answer's head or of its body. Default one minute.
+	Silence time.Duration
+	// Backoff is the first pause before trying again. Default 250 ms.
+	Backoff time.Duration
+}
+
+// Client fetches from any number of registries. It may be used by many
+// goroutines. Making one costs nothing; connections and tokens are kept until
+// the process ends.
+type Client struct {
+	base    *guard
+	anon    bool
+	silence time.Duration
+	backoff time.Duration
+
+	mu       sync.Mutex
+	sessions map[string]*session // by repository
+}
+
+// session is the authenticated way to one repository.
+type session struct {
+	once   sync.Once
+	client *http.Client
+	err    error
+	cred   bool // credentials were found
+}
+
+// New returns a Client. It dials nothing and reads no file.
+func New(o Options) *Client {
+	if o.UserAgent == "" {
+		o.UserAgent = "tug/" + spec.Version
+	}
+	if o.Silence == 0 {
+		o.Silence = time.Minute
+	}
+	if o.Backoff == 0 {
+		o.Backoff = 250 * time.Millisecond
+	}
+	dialer := &net.Dialer{Timeout: min(o.Silence, 30*time.Second), KeepAlive: 30 * time.Second}
+	return &Client{
+		base: &guard{
+			silence:   o.Silence,
+			userAgent: o.UserAgent,
+			inner: &http.Transport{
+				Proxy:       http.ProxyFromEnvironment,
+				DialContext: dialer.DialContext,
+				// Without HTTP/2: layers then come over connections of their
+				// own, and one slow layer holds up no other.
+				TLSClientConfig:       &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12},
+				TLSHandshakeTimeout:   min(o.Silence, 15*time.Second),
+				ResponseHeaderTimeout: o.Silence,
+				MaxIdleConnsPerHost:   8,
+				IdleConnTimeout:       30 * time.Second,
+				// Or the transport would inflate blobs whose digest is of the
+				// compressed bytes.
+				DisableCompression:     true,
+				MaxResponseHeaderBytes: 1 << 20,
+			},
+		},
+		anon:     o.Anonymous,
+		silence:  o.Silence,
+		backoff:  o.Backoff,
+		sessions: map[string]*session{},
+	}
+}
+
+// session returns the authenticated client for ref's repository, and makes it
+// at first use.
+func (c *Client) session(ctx context.Context, ref spec.Reference) (*session, error) {
+	if ref.Domain == "" {
+		return nil, errs.New(errs.Invalid, "invalid reference %q: %s is no registry's host name", ref.Familiar(), before(ref.Path, "/"))
+	}
+	c.mu.Lock()
+	s := c.sessions[ref.Name()]
+	if s == nil {
+		s = &session{}
+		c.sessions[ref.Name()] = s
+	}
+	c.mu.Unlock()
+	s.once.Do(func() { s.err = s.login(ctx, c, ref) })
+	if s.err != nil {
+		// The next caller may have a better day, or a context that still runs.
+		c.mu.Lock()
+		if c.sessions[ref.Name()] == s {
+			delete(c.sessions, ref.Name())
+		}
+		c.mu.Unlock()
+		return nil, s.err
+	}
+	return s, nil
+}
+
+// login finds credentials, asks the registry how it wants them, and gets a
+// token where it wants one.
+func (s *session) login(ctx context.Context, c *Client, ref spec.Reference) error {
+	var opts []name.Option
+	if isLoopback(ref.Domain) {
+		opts = append(opts, name.Insecure)
+	}
+	reg, err := name.NewRegistry(ref.Domain, opts...)
+	if err != nil {
+		return errs.New(errs.Invalid, "invalid registry %q: %w", ref.Domain, err)
+	}
+	repo := reg.Repo(ref.Path)
+	auth := authn.Anonymous
+	if !c.anon {
+		if auth, err = authn.Resolve(ctx, authn.DefaultKeychain, repo); err != nil {
+			return errs.New(errs.Denied, "credentials for %s: %w", ref.Domain, err).
+				WithHint("mend or remove the entry in ~/.docker/config.json (or $DOCKER_CONFIG/config.json)")
+		}
+	}
+	s.cred = auth != authn.Anonymous
+	var rt http.RoundTripper
+	err = c.retry(ctx, func() error {
+		rt, err = transport.NewWithContext(ctx, reg, auth, c.base, []string{repo.Scope(transport.PullScope)})
+		return err
+	})
+	if err != nil {
+		return failure(ref, s.cred, err)
+	}
+	s.client = &http.Client{Transport: rt, CheckRedirect: redirectPolicy(isLoopback(ref.Domain))}
+	return nil
+}
+
+// Manifest fetches the manifest or index that ref names: by digest if it has
+// one, else by tag. The bytes match the descriptor, and ref's digest if it has
+// one; their media type is one that tug reads. Absent is NotFound.
+func (c *Client) Manifest(ctx context.Context, ref spec.Reference) (spec.Descriptor, []byte, error) {
+	var desc spec.Descriptor
+	var body []byte
+	s, err := c.session(ctx, ref)
+	if err != nil {
+		return desc, nil, err
+	}
+	what := string(ref.Digest)
+	if what == "" {
+		what = ref.WithDefaultTag().Tag
+	}
+	err = c.retry(ctx, func() error {
+		req, err := newRequest(ctx, ref, "manifests/"+what, MaxManifest)
+		if err != nil {
+			return err
+		}
+		req.Header["Accept"] = []string{strings.Join([]string{
+			spec.TypeOCIIndex, spec.TypeDockerList, spec.TypeOCIManifest, spec.TypeDockerManifest,
+		}, ", ")}
+		resp, err := s.client.Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		desc, body, err = readManifest(ref, resp)
+		return err
+	})
+	if err != nil {
+		return spec.Descriptor{}, nil, failure(ref, s.cred, err)
+	}
+	return desc, body, nil
+}
+
+func readManifest(ref spec.Reference, resp *http.Response) (spec.Descriptor, []byte, error) {
+	var none spec.Descriptor
+	if resp.StatusCode != http.StatusOK {
+		return none, nil, readStatus(resp, "manifest")
+	}
+	mediaType, err := manifestType(ref, resp.Header.Get("Content-Type"))
+	if err != nil {
+		return none, nil, err
+	}
+	if resp.ContentLength > MaxManifest {
+		return none, nil, tooLarge(ref)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if errors.Is(err, errBomb) {
+		return none, nil, tooLarge(ref)
+	}
+	if err != nil {
+		return none, nil, err
+	}
+	d := spec.DigestOf(body)
+	if ref.Digest != "" && d != ref.Digest {
+		return none, nil, errs.New(errs.Corrupt, "manifest verification failed for %s: the registry sent %s", ref.Familiar(), d).
+			WithHint("the registry or something between it and here changed the manifest; do not trust it")
+	}
+	told := resp.Header.Get("Docker-Content-Digest")
+	if strings.HasPrefix(told, "sha256:") && told != string(d) {
+		return none, nil, errs.New(errs.Corrupt, "manifest of %s: the registry announced %.80q and sent %s", ref.Familiar(), told, d).
+			WithHint("try again; if it stays, the registry or a proxy before it is broken")
+	}
+	return spec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(body))}, body, nil
+}
+
+func tooLarge(ref spec.Reference) error {
+	return errs.New(errs.Invalid, "manifest of %s is larger than %d MiB", ref.Familiar(), MaxManifest>>20)
+}
+
+// manifestType checks the Content-Type of a manifest. It returns "" where the
+// registry did not say anything useful, as plain file servers do; then the
+// manifest's own mediaType counts.
+func manifestType(ref spec.Reference, header string) (string, error) {
+	t, _, err := mime.ParseMediaType(header)
+	if err != nil {
+		t = ""
+	}
+	switch t {
+	case spec.TypeOCIIndex, spec.TypeDockerList, spec.TypeOCIManifest, spec.TypeDockerManifest:
+		return t, nil
+	case "", "application/json", "text/plain", "application/octet-stream":
+		return "", nil
+	case "application/vnd.docker.distribution.manifest.v1+json", "application/vnd.docker.distribution.manifest.v1+prettyjws":
+		return "", errs.New(errs.Unsupported, "manifest of %s has Docker's schema 1, which was given up in 2023", ref.Familiar()).
+			WithHint("push the image again with a current tool")
+	case "text/html":
+		return "", errs.New(errs.Unavailable, "%s answered with a web page instead of a manifest", ref.Domain).
+			WithHint("check that %s is a registry and that no login page or proxy is in between", ref.Domain)
+	}
+	return "", errs.New(errs.Unsupported, "unsupported media type %.100q of the manifest of %s", t, ref.Familiar())
+}
+
+// redirectPolicy allows ten redirects, and plain HTTP only where the registry
+// itself may be spoken to without TLS: a registry on the net must not make us
+// talk to what listens on this machine. Credentials do not travel: they are
+// added below the redirects, per request, and only for the registry's host.
+func redirectPolicy(plain bool) func(*http.Request, []*http.Request) error {
+	return func(req *http.Request, via []*http.Request) error {
+		if len(via) >= 10 {
+			return errs.New(errs.Unavailable, "too many redirects")
+		}
+		if req.URL.Scheme != "https" && !plain {
+			return errs.New(errs.Denied, "refused a redirect to %s://%s: not encrypted", req.URL.Scheme, req.URL.Host)
+		}
+		return nil
+	}
+}
+
+// isLoopback reports whether host[:port] is localhost or a loopback address by
+// its spelling; names are not looked up.
+func isLoopback(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+func before(s, sep string) string {
+	s, _, _ = strings.Cut(s, sep)
+	return s
+}

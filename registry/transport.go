@@ -1,0 +1,179 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"tug/errs"
+	"tug/spec"
+)
+
+// limitKey is the context key of an answer's largest size in bytes. Requests
+// without one are for small talk: pings, challenges, tokens, errors.
+type limitKey struct{}
+
+const smallTalk = 1 << 20
+
+var (
+	errSilence = errors.New("the server went silent")
+	errBomb    = errors.New("the answer is larger than it may be")
+)
+
+// newRequest makes a GET below ref's repository whose answer may have limit
+// bytes. The scheme is put right by the session's transport, which knows from
+// the ping what the registry speaks.
+func newRequest(ctx context.Context, ref spec.Reference, path string, limit int64) (*http.Request, error) {
+	host := ref.Domain
+	if host == "docker.io" {
+		host = "index.docker.io"
+	}
+	ctx = context.WithValue(ctx, limitKey{}, limit)
+	return http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+"/v2/"+ref.Path+"/"+path, nil)
+}
+
+// guard is the lowest transport. Every request of this package goes through
+// it, whoever made it: pings and token requests of the auth code, redirects,
+// content. It refuses plain HTTP to anything but loopback, bounds the size of
+// each answer, and ends a body that says nothing for a while.
+type guard struct {
+	inner     http.RoundTripper
+	silence   time.Duration
+	userAgent string
+}
+
+func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Scheme != "https" && !isLoopback(req.URL.Host) {
+		return nil, errs.New(errs.Denied, "refused to speak %s to %s: not encrypted", req.URL.Scheme, req.URL.Host).
+			WithHint("only registries on this machine's loopback addresses may go without TLS")
+	}
+	ctx, cancel := context.WithCancelCause(req.Context())
+	out := req.Clone(ctx)
+	out.Header.Set("User-Agent", g.userAgent)
+	resp, err := g.inner.RoundTrip(out)
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	limit := int64(smallTalk)
+	if n, ok := req.Context().Value(limitKey{}).(int64); ok {
+		limit = n
+		if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
+			limit = smallTalk
+		}
+	}
+	resp.Body = &guardedBody{body: resp.Body, ctx: ctx, cancel: cancel, silence: g.silence, left: limit}
+	return resp, nil
+}
+
+// guardedBody bounds one answer in size and in silence. The clock runs only
+// while a Read waits, so a slow disk on our side is no silence.
+type guardedBody struct {
+	body    io.ReadCloser
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	silence time.Duration
+	timer   *time.Timer
+	left    int64
+}
+
+func (b *guardedBody) Read(p []byte) (int, error) {
+	if b.timer == nil {
+		b.timer = time.AfterFunc(b.silence, func() { b.cancel(errSilence) })
+	} else {
+		b.timer.Reset(b.silence)
+	}
+	// One byte more than allowed tells an answer that ends from one that goes on.
+	n, err := b.body.Read(p[:min(int64(len(p)), max(b.left, 0)+1)])
+	b.timer.Stop()
+	if b.left -= int64(n); b.left < 0 {
+		return n + int(b.left), errBomb
+	}
+	if err != nil && err != io.EOF && context.Cause(b.ctx) == errSilence {
+		err = errSilence
+	}
+	return n, err
+}
+
+func (b *guardedBody) Close() error {
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+	// The body first: closing it at its end gives the connection back.
+	err := b.body.Close()
+	b.cancel(nil)
+	return err
+}
+
+const attempts = 3
+
+// retry runs f up to three times while it fails in ways that pass: a cut
+// connection, a busy or briefly broken server.
+func (c *Client) retry(ctx context.Context, f func() error) error {
+	for i := 0; ; i++ {
+		err := f()
+		if err == nil || i+1 == attempts || !transient(err) || !c.pause(ctx, i, err) {
+			return err
+		}
+	}
+}
+
+// pause waits before try i+1, longer each time, a little at random, and as
+// long as the server asked for where that is bearable. False: ctx ended.
+func (c *Client) pause(ctx context.Context, i int, err error) bool {
+	d := c.backoff << min(i, 5)
+	d += time.Duration(rand.Int64N(int64(d)/2 + 1))
+	var s *statusError
+	if errors.As(err, &s) && s.retryAfter > 0 && s.retryAfter <= 10*time.Second {
+		d = s.retryAfter
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// transient reports whether trying again may help.
+func transient(err error) bool {
+	var s *statusError
+	if errors.As(err, &s) {
+		return s.status == http.StatusTooManyRequests || s.status == http.StatusRequestTimeout || s.status >= 500 && s.status != http.StatusNotImplemented
+	}
+	if status, ok := authStatus(err); ok {
+		return status == http.StatusTooManyRequests || status >= 500
+	}
+	var classed *errs.Error
+	if errors.As(err, &classed) || errors.Is(err, context.Canceled) || errors.Is(err, errBomb) || errors.Is(err, errSilence) {
+		return false
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		return false // refused, unreachable: say so at once
+	}
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || isReset(err)
+}
+
+func retryAfter(resp *http.Response) time.Duration {
+	n, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+	if err != nil || n < 0 || n > 3600 {
+		return 0
+	}
+	return time.Duration(n) * time.Second
+}
+
+// contentRange returns where a partial answer begins.
+func contentRange(resp *http.Response) (start, size int64, ok bool) {
+	var end int64
+	n, err := fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-%d/%d", &start, &end, &size)
+	return start, size, err == nil && n == 3
+}
