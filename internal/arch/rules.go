@@ -30,7 +30,7 @@ var importTable = []row{
 	{"registry", []string{"spec"}},
 	{"image", []string{"layer", "registry"}},
 	{"runtime", []string{"spec", "sys"}},
-	{"runtime/plan", []string{"spec", "sys"}}, // what runtime and boot tell each other
+	{"runtime/plan", []string{"spec", "sys"}},    // what runtime and boot tell each other
 	{"runtime/seccomp", []string{"errs", "sys"}}, // sys for its test, which loads programs
 	{"supervisor", []string{"runtime", "state"}},
 	{"container", []string{"image", "layer", "runtime", "supervisor"}},
