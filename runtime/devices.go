@@ -126,7 +126,10 @@ func hostDevices() []plan.Device {
 		}
 		switch path {
 		case "/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd", "/dev/.udev", "/dev/hugepages":
-			return filepath.SkipDir
+			if e.IsDir() {
+				return filepath.SkipDir
+			}
+			return nil // SkipDir for a link would skip all that follows it
 		}
 		if e.Type()&os.ModeDevice == 0 || own[path] {
 			return nil

@@ -104,7 +104,7 @@ func (c *cgroups) limitPids(slot string, l Limits) error {
 
 // configure does what depends on the container but not on the moment: its
 // device rules.
-func (c *cgroups) configure(slot string, privileged bool, _ Limits) (warnings []string, err error) {
+func (c *cgroups) configure(slot string, privileged bool) (warnings []string, err error) {
 	if c.v2 == "" {
 		if !privileged || c.file(slot, "devices", "") == "" {
 			return nil, nil

@@ -72,7 +72,6 @@ func keep() int {
 var exits struct {
 	sync.Mutex
 	codes map[int]int
-	wake  sync.Cond
 }
 
 func readExits(f *os.File) {
@@ -199,7 +198,7 @@ func busybox(t testing.TB) string {
 		t.Fatal(err)
 	}
 	for _, name := range strings.Fields("sh true false cat ls id pwd hostname stat sleep mount umount grep tr head echo " +
-		"ulimit mknod touch tty stty env kill ps dd awk sed wc readlink find mkdir rm ip tail chroot ln seq sync unshare test") {
+		"sort ulimit mknod touch tty stty env kill ps dd awk sed wc readlink find mkdir rm ip tail chroot ln seq sync unshare test") {
 		if err := os.Symlink("busybox", filepath.Join(dir, "bin", name)); err != nil {
 			t.Fatal(err)
 		}

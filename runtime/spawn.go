@@ -99,7 +99,7 @@ func (s *spawner) run() {
 // serve makes one process. clean tells that the thread is back where it was.
 func (s *spawner) serve(sp spawn, own *os.File) (r result, clean bool) {
 	clean = true
-	c := sys.Clone{Path: sp.path, Args: sp.args, Env: []string{"GOGC=off", "GOTRACEBACK=single"}, Files: sp.files, Flags: sp.flags}
+	c := sys.Clone{Path: sp.path, Args: sp.args, Env: []string{"GOGC=off", "GOMAXPROCS=1", "GOTRACEBACK=single"}, Files: sp.files, Flags: sp.flags}
 	if sp.pidns != nil {
 		if err := sys.Setns(sp.pidns, sys.NewPID); err != nil {
 			return result{err: err}, true

@@ -94,11 +94,12 @@ func MkdirIn(root *os.File, path string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
+		// Also bounds a race with somebody who makes and removes it in turn.
+		if links++; links > maxLinks {
+			return nil, wrap("mkdir", path, unix.ELOOP)
+		}
 		if target == "" {
 			continue // made; the next turn opens it
-		}
-		if links++; links > 40 {
-			return nil, wrap("mkdir", path, unix.ELOOP)
 		}
 		if strings.HasPrefix(target, "/") {
 			at = "/"
@@ -127,6 +128,9 @@ func mkdirOrReadlink(root *os.File, at, name string) (target string, err error) 
 	}
 	buf := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(Fd(dir), name, buf)
+	if err == unix.EINVAL || err == unix.ENOENT {
+		return "", nil // no symlink: somebody else made the directory just now
+	}
 	if err != nil {
 		return "", wrap("readlink", at+name, err)
 	}
@@ -160,6 +164,10 @@ func CreateIn(root *os.File, path string) (*os.File, error) {
 	unix.Close(fd)
 	return OpenIn(root, path, OPath, false)
 }
+
+// maxLinks is how many steps a path may take beyond its own: for each missing
+// directory one, for each dangling symlink one.
+const maxLinks = 256
 
 func splitPath(p string) []string {
 	var out []string

@@ -213,7 +213,7 @@ func addMount(root *os.File, m *plan.Mount, trees []*os.File) error {
 }
 
 func addTmpfs(root *os.File, m *plan.Mount) error {
-	opts := make([]sys.Option, 0, len(m.Options)+1)
+	opts := append(make([]sys.Option, 0, len(m.Options)+2), sys.Option{Key: "source", Value: "tmpfs"})
 	withMode := false
 	for _, o := range m.Options {
 		opts = append(opts, sys.Option(o))

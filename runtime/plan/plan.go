@@ -99,8 +99,11 @@ func (m *Mount) SetOption(o string) bool {
 	}
 	switch key {
 	case "size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "huge":
+		if !hasValue || value == "" {
+			return false
+		}
 		m.Options = append(m.Options, Option{key, value})
-		return hasValue && value != ""
+		return true
 	}
 	return false
 }

@@ -1,0 +1,70 @@
+//go:build root
+
+package runtime
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"tug/sys"
+)
+
+// BenchmarkStart tells where the time of a start goes, in microseconds: park is
+// the call; idle the wait until the parked process is ready, which a pool
+// hides; prepare and go are what a warm start costs; exit is until the keeper
+// knows that `true` has ended.
+func BenchmarkStart(b *testing.B) {
+	f := newFixture(b)
+	dir := busybox(b)
+	pl, _, err := MakePlan(container("true"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var park, prepare, run, exit time.Duration
+	for b.Loop() {
+		start := time.Now()
+		p, err := f.r.Park(Namespaces{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		park += time.Since(start)
+		time.Sleep(15 * time.Millisecond)
+		root, err := sys.CloneTree(nil, dir, false)
+		if err != nil {
+			b.Fatal(err)
+		}
+		start = time.Now()
+		_, _, err = p.Prepare(pl, Files{RootFS: root})
+		if err != nil {
+			b.Fatal(err)
+		}
+		prepare += time.Since(start)
+		start = time.Now()
+		if err := p.Go(); err != nil {
+			b.Fatal(err)
+		}
+		run += time.Since(start)
+		start = time.Now()
+		waitPidfd(p.Pidfd)
+		exit += time.Since(start)
+		waitExit(b, p.Pid)
+		root.Close()
+		p.Pidfd.Close()
+		f.r.Remove(p.Cgroup)
+	}
+	us := func(d time.Duration, name string) {
+		b.ReportMetric(float64(d.Microseconds())/float64(b.N), name)
+	}
+	us(park, "park-us")
+	us(prepare, "prepare-us")
+	us(run, "go-us")
+	us(exit, "exit-us")
+}
+
+// waitPidfd waits for the process to end.
+func waitPidfd(f *os.File) {
+	for sys.PidfdSignal(f, 0) == nil {
+		time.Sleep(20 * time.Microsecond)
+	}
+}

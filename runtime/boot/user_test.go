@@ -1,0 +1,126 @@
+package boot
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func openRoot(t testing.TB, files map[string]string) *os.File {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { root.Close() })
+	return root
+}
+
+func TestLookupUser(t *testing.T) {
+	const passwd = `root:x:0:0:root:/root:/bin/sh
+  spaced:x:5:6::/spaced:/bin/sh
+# comment:x:0:0::/:
+bad:x:-1:0::/:
+worse:x:0x0:0::/:
+short:x:7
+empty:x::::/:
+1002:x:42:43::/numeric:
+alice:x:1000:1001:Alice:/home/alice:/bin/sh
+alice:x:0:0:again:/:/bin/sh
+nohome:x:1003:1003::
+huge:x:99999999999999999999:1::/:
+`
+	const group = `root:x:0:
+wheel:x:10:root,alice
+alice:x:1001:alice
+twice:x:10:alice
+1005:x:77:
+bad:x:q:alice
+`
+	root := openRoot(t, map[string]string{"etc/passwd": passwd, "etc/group": group})
+	tests := []struct {
+		want string
+		user user
+		err  string
+	}{
+		{"", user{0, 0, []uint32{0, 10}, "/root"}, ""},
+		{"root", user{0, 0, []uint32{0, 10}, "/root"}, ""},
+		{"alice", user{1000, 1001, []uint32{1001, 10}, "/home/alice"}, ""},
+		{"1000", user{1000, 1001, []uint32{1001, 10}, "/home/alice"}, ""},
+		{"alice:", user{1000, 1001, []uint32{1001, 10}, "/home/alice"}, ""},
+		{":wheel", user{0, 10, []uint32{10}, "/root"}, ""},
+		{"alice:0", user{1000, 0, []uint32{0}, "/home/alice"}, ""},
+		{"1002", user{42, 43, []uint32{43}, "/numeric"}, ""},
+		{"4711", user{4711, 0, []uint32{0}, "/"}, ""},
+		{"4711:1005", user{4711, 77, []uint32{77}, "/"}, ""},
+		{"4711:4712", user{4711, 4712, []uint32{4712}, "/"}, ""},
+		{"spaced", user{5, 6, []uint32{6}, "/spaced"}, ""},
+		{"nohome", user{1003, 1003, []uint32{1003}, "/"}, ""},
+		{"2147483647", user{2147483647, 0, []uint32{0}, "/"}, ""},
+		{"2147483648", user{}, "uids and gids must be in range 0-2147483647"},
+		{"1:2147483648", user{}, "uids and gids must be in range 0-2147483647"},
+		{"bad", user{}, "unable to find user bad: no matching entries in passwd file"},
+		{"worse", user{}, "unable to find user worse: no matching entries in passwd file"},
+		{"short", user{}, "unable to find user short: no matching entries in passwd file"},
+		{"empty", user{}, "unable to find user empty: no matching entries in passwd file"},
+		{"huge", user{}, "unable to find user huge: no matching entries in passwd file"},
+		{"-1", user{}, "unable to find user -1: no matching entries in passwd file"},
+		{"alice:bad", user{}, "unable to find group bad: no matching entries in group file"},
+	}
+	for _, tt := range tests {
+		got, err := lookupUser(root, tt.want)
+		if tt.err != "" {
+			if err == nil || err.Error() != tt.err {
+				t.Errorf("%q: error %v, want %s", tt.want, err, tt.err)
+			}
+			continue
+		}
+		if diff := cmp.Diff(tt.user, got, cmp.AllowUnexported(user{})); err != nil || diff != "" {
+			t.Errorf("%q: %v %s", tt.want, err, diff)
+		}
+	}
+}
+
+// TestNoUserFiles: an image from scratch has none.
+func TestNoUserFiles(t *testing.T) {
+	root := openRoot(t, nil)
+	got, err := lookupUser(root, "12:34")
+	if err != nil || got.uid != 12 || got.gid != 34 || got.home != "/" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if _, err := lookupUser(root, "name"); err == nil {
+		t.Error("found a name in no file")
+	}
+}
+
+func TestLongLine(t *testing.T) {
+	root := openRoot(t, map[string]string{"etc/passwd": strings.Repeat("x", maxUserLine+1)})
+	if _, err := lookupUser(root, "0"); err == nil {
+		t.Error("no error for a line without end")
+	}
+}
+
+func FuzzUserFiles(f *testing.F) {
+	f.Add("root:x:0:0:root:/root:/bin/sh", "wheel:x:10:root")
+	f.Add("a:b:c:d:e:f:g:h", ":::::")
+	f.Fuzz(func(t *testing.T, passwd, group string) {
+		if p, ok := parsePasswd(passwd); ok && (p.name == "" || strings.ContainsAny(p.name, ":") || p.uid > maxID || p.gid > maxID) {
+			t.Errorf("%q gave %+v", passwd, p)
+		}
+		if g, ok := parseGroup(group); ok && (g.name == "" || g.gid > maxID) {
+			t.Errorf("%q gave %+v", group, g)
+		}
+	})
+}
