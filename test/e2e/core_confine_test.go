@@ -122,7 +122,8 @@ func TestCoreFilesystem(t *testing.T) {
 	ok("! mkdir /sys/fs/cgroup/x 2>/dev/null")
 	ok("! mount -t tmpfs x /tmp 2>/dev/null")
 	ok("test -c /dev/null && test -c /dev/zero && test -c /dev/full && test -c /dev/random && test -c /dev/urandom && test -c /dev/tty && test -L /dev/fd && test -L /dev/stdin && test -L /dev/ptmx -o -c /dev/ptmx")
-	ok(`test "$(ls /dev | tr '\n' ' ')" = "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero " || { ls /dev; exit 1; }`)
+	// Docker's /dev has core where the kernel has /proc/kcore.
+	ok(`test "$(ls /dev | grep -v '^core$' | tr '\n' ' ')" = "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero " || { ls /dev; exit 1; }`)
 	ok("mknod /tmp/n c 1 3 && echo x > /tmp/n")
 	ok("mknod /tmp/mem c 1 1 && ! head -c 1 /tmp/mem 2>/dev/null")
 	ok("--privileged", "mount -t tmpfs x /tmp")
