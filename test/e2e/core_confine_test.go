@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -154,6 +156,33 @@ func TestCoreLimits(t *testing.T) {
 	r = g.do(nil, "run", "--rm", "--pids-limit", "8", image, "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 3 & done; wait")
 	if !strings.Contains(strings.ToLower(r.stderr), "fork") {
 		t.Errorf("a ninth process was made: %v", r)
+	}
+}
+
+// A limit that tug may not raise is kept, with one warning.
+func TestCoreLimitKept(t *testing.T) {
+	t.Parallel()
+	g := newBusybox(t)
+	var hard syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &hard); err != nil {
+		t.Fatal(err)
+	}
+	want := hard.Max + 1
+	r := g.do(nil, "run", "--rm", "--ulimit", fmt.Sprintf("nofile=%d:%d", hard.Max, want), image, "sh", "-c", "ulimit -Hn")
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	caps, err := strconv.ParseUint(field(string(b), "CapEff"), 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if caps&(1<<24) != 0 { // CAP_SYS_RESOURCE
+		same(t, "raised", r.stdout+r.stderr, fmt.Sprintf("%d\n", want))
+		return
+	}
+	if r.code != 0 || r.stdout != fmt.Sprintf("%d\n", hard.Max) || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, "nofile") {
+		t.Errorf("%v\nwant the limit %d and one warning", r, hard.Max)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -307,6 +308,30 @@ func TestCoreStreams(t *testing.T) {
 	r = g.do(nil, "run", "--rm", image, "head", "-c", fmt.Sprint(size), "/dev/zero")
 	if len(r.stdout) != size {
 		t.Errorf("%d bytes came out, want %d", len(r.stdout), size)
+	}
+}
+
+// What the command is sent, the container gets.
+func TestCoreSignals(t *testing.T) {
+	t.Parallel()
+	g := newBusybox(t)
+	for sig, name := range map[syscall.Signal]string{syscall.SIGTERM: "TERM", syscall.SIGINT: "INT", syscall.SIGUSR1: "USR1", syscall.SIGHUP: "HUP"} {
+		cmd := g.command(t.Context(), "run", "--rm", image, "sh", "-c", fmt.Sprintf("trap 'echo got; exit 7' %s; echo ready; while :; do sleep 0.05; done", name))
+		out := &firstByte{seen: make(chan struct{})}
+		cmd.Stdout = out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-out.seen:
+			_ = cmd.Process.Signal(sig)
+		case <-time.After(patience):
+			_ = cmd.Process.Kill()
+		}
+		_ = cmd.Wait()
+		if out.String() != "ready\ngot\n" || cmd.ProcessState.ExitCode() != 7 {
+			t.Errorf("SIG%s: %q, exit code %d; want got, 7", name, out.String(), cmd.ProcessState.ExitCode())
+		}
 	}
 }
 

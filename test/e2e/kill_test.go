@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// kills is how often something is killed, over all stores.
+// kills is how often something is killed.
 const kills = 200
 
 // talk writes numbered lines for a while and ends with code 42.
@@ -36,7 +36,12 @@ func talked() string {
 // kill -9 of the command, of the supervisor, or of both, at random moments
 // while containers write: no container, no exit code and no byte of a log or
 // of a living command's output is lost.
-func TestKilledAtRandomMoments(t *testing.T) {
+func TestKilledAtRandomMoments(t *testing.T) { killMany(t, kills) }
+
+// The same, a few times, for the virtual machines.
+func TestCoreKilled(t *testing.T) { killMany(t, 6) }
+
+func killMany(t *testing.T, times int) {
 	t.Parallel()
 	g := newBusybox(t)
 	seed := rand.Uint64()
@@ -44,7 +49,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	want := talked()
 	lost := 0
-	for n := range kills {
+	for n := range times {
 		if problem := g.killOne(n, random, want); problem != "" {
 			t.Error(problem)
 			if lost++; lost == 5 {
@@ -145,7 +150,7 @@ func difference(got, want string) string {
 }
 
 // A terminal and a program that goes on survive the supervisor too.
-func TestTerminalSurvivesSupervisor(t *testing.T) {
+func TestCoreTerminalSurvivesSupervisor(t *testing.T) {
 	t.Parallel()
 	g := newBusybox(t)
 	p := g.terminal(24, 80, "run", "-it", "--name", "term", image, "sh")
