@@ -30,13 +30,21 @@ type Starter struct {
 var bound = []string{"resolv.conf", "hostname", "hosts"}
 
 // Launch readies the next run: lock, plan, root file system.
-func (s *Starter) Launch(_ context.Context, id string) (l *supervisor.Launch, err error) {
+func (s *Starter) Launch(_ context.Context, id, token string) (l *supervisor.Launch, err error) {
 	lock, err := s.lock(id)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, noSuch(id)
 	}
 	if err != nil {
 		return nil, err
+	}
+	run := 1
+	if last, err := s.startRecord(id); err == nil {
+		if last.Token == token {
+			lock.Close()
+			return nil, supervisor.ErrBegun
+		}
+		run = last.Run + 1
 	}
 	ctr, err := s.load(id)
 	if err != nil {
@@ -55,19 +63,16 @@ func (s *Starter) Launch(_ context.Context, id string) (l *supervisor.Launch, er
 	if ctr.State.Status == spec.StatusRunning {
 		return nil, errs.New(errs.Conflict, "container %s is already running", ctr.Name)
 	}
-	run := 1
-	if last, err := s.startRecord(id); err == nil {
-		run = last.Run + 1
-	}
 	plan, warnings, err := runtime.MakePlan(&ctr.Container)
 	if err != nil {
 		return nil, err
 	}
 	l = &supervisor.Launch{
-		ID: id, Run: run, Plan: plan, Warnings: warnings,
+		Run:  supervisor.Run{ID: id, Token: token, Number: run, Sync: !ctr.Host.AutoRemove},
+		Plan: plan, Warnings: warnings,
 		Namespaces: runtime.Namespaces{HostNet: ctr.Host.NetworkMode == "host"},
 		OpenStdin:  ctr.OpenStdin, StdinOnce: ctr.StdinOnce,
-		LogDir: s.path(id, dirLog), Record: s.path(id, fileExit), Sync: !ctr.Host.AutoRemove,
+		LogDir: s.path(id, dirLog), Record: s.path(id, fileExit),
 		Release: func() { lock.Close() },
 	}
 	if err := s.mount(l, &ctr.Container); err != nil {
@@ -114,13 +119,16 @@ func (s *Starter) LaunchExec(id string, e *spec.ExecSpec) (*runtime.ExecPlan, ru
 
 // Began writes start.json. For containers that stay it is made durable behind
 // the start's back: a power failure in that moment leaves the state before.
-func (s *Starter) Began(l *supervisor.Launch, p runtime.Process) error {
-	r := startRecord{Run: l.Run, At: time.Now().UTC(), Pid: p.Pid, Start: p.StartTicks, Boot: bootID(), Cgroup: p.Cgroup}
-	if err := s.writeStart(l.ID, &r); err != nil {
+func (s *Starter) Began(run supervisor.Run, p runtime.Process) error {
+	if last, err := s.startRecord(run.ID); err == nil && last.Token == run.Token {
+		return nil
+	}
+	r := startRecord{Run: run.Number, Token: run.Token, At: time.Now().UTC(), Pid: p.Pid, Start: p.StartTicks, Boot: bootID(), Cgroup: p.Cgroup}
+	if err := s.writeStart(run.ID, &r); err != nil {
 		return fmt.Errorf("record the start: %w", noSpace(err))
 	}
-	if l.Sync {
-		go s.syncStart(l.ID)
+	if run.Sync {
+		go s.syncStart(run.ID)
 	}
 	return nil
 }
@@ -139,22 +147,21 @@ func (s *Starter) writeStart(id string, r *startRecord) error {
 
 // Failed records why the program did not run, as Docker shows it in inspect.
 // A container that is removed when it ends goes at once.
-func (s *Starter) Failed(l *supervisor.Launch, err error) {
-	r := startRecord{Run: l.Run, At: time.Now().UTC(), Error: err.Error(), Code: 125}
+func (s *Starter) Failed(run supervisor.Run, err error) {
+	r := startRecord{Run: run.Number, Token: run.Token, At: time.Now().UTC(), Error: err.Error(), Code: 125}
 	if se := runtime.AsStartError(err); se != nil {
 		r.Code = se.Code
 	}
-	if err := s.writeStart(l.ID, &r); err != nil {
+	if err := s.writeStart(run.ID, &r); err != nil {
 		fmt.Fprintln(os.Stderr, "supervisor: record a failed start:", err)
 	}
-	if !l.Sync {
-		l.Release()
-		s.remove(l.ID)
+	if !run.Sync {
+		go s.remove(run.ID) // once the start's lock is released
 	}
 }
 
 // Ended removes a container that wants it.
-func (s *Starter) Ended(id string, _ int) {
+func (s *Starter) Ended(id string) {
 	var ctr spec.Container
 	if state.ReadJSON(s.path(id, fileConfig), &ctr) == nil && ctr.Host.AutoRemove {
 		s.remove(id)

@@ -16,7 +16,8 @@ import (
 
 // startRecord is start.json: the last start of a container.
 type startRecord struct {
-	Run    int // counts starts, from 1
+	Run    int    // counts starts, from 1
+	Token  string // of the request, so that it is done once
 	At     time.Time
 	Pid    int    `json:",omitempty"`
 	Start  uint64 `json:",omitempty"` // field 22 of /proc/PID/stat

@@ -217,7 +217,7 @@ func (e *Engine) Supervise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return supervisor.Run(ctx, supervisor.Config{
+	return supervisor.Serve(ctx, supervisor.Config{
 		Runtime: rt, Starter: &container.Starter{Containers: e.Containers, Mounter: mounter},
 		Backend: mounter.Backend, Quiet: quietTime(), Pool: poolSize,
 	})

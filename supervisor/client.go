@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -106,10 +107,11 @@ func (c *Client) startKeeper(ctx context.Context) (conn, error) {
 	return c.dial()
 }
 
-// ask sends a request and reads the answer. A supervisor that ends just then
-// has not taken the request: it is sent to the next one.
+// ask sends a request and reads the answer. When the supervisor ends before it
+// answered, the next one is asked.
 func (c *Client) ask(ctx context.Context, req *request, start bool) (conn, *answer, []*os.File, error) {
 	for try := 0; ; try++ {
+		req.Again = try > 0
 		got, err := c.connect(ctx, start)
 		if err != nil {
 			return conn{}, nil, nil, err
@@ -124,10 +126,10 @@ func (c *Client) ask(ctx context.Context, req *request, start bool) (conn, *answ
 			return conn{}, nil, nil, a.Error.err()
 		case ctx.Err() != nil:
 			return conn{}, nil, nil, ctx.Err()
-		case try >= 5:
+		case try >= 20:
 			return conn{}, nil, nil, fmt.Errorf("supervisor: %w", err)
 		}
-		time.Sleep(time.Duration(try) * 20 * time.Millisecond)
+		time.Sleep(time.Duration(try) * 5 * time.Millisecond)
 	}
 }
 
@@ -147,9 +149,12 @@ func exchange(c conn, req *request) (*answer, []*os.File, error) {
 	return a, files, nil
 }
 
+// token makes a name for a request that must be done once.
+func token() string { return rand.Text() }
+
 // Start starts a container without attaching and returns warnings.
 func (c *Client) Start(ctx context.Context, id string) ([]string, error) {
-	got, a, files, err := c.ask(ctx, &request{Op: opStart, ID: id}, true)
+	got, a, files, err := c.ask(ctx, &request{Op: opStart, ID: id, Token: token()}, true)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +165,7 @@ func (c *Client) Start(ctx context.Context, id string) ([]string, error) {
 
 // StartAttached starts a container with a client attached from its first byte.
 func (c *Client) StartAttached(ctx context.Context, id string, o AttachOptions) (*Session, error) {
-	return c.session(ctx, &request{Op: opStart, ID: id, Attach: &o}, true)
+	return c.session(ctx, &request{Op: opStart, ID: id, Token: token(), Attach: &o}, true)
 }
 
 // Attach attaches to a running container.
@@ -175,7 +180,7 @@ func (c *Client) Attach(ctx context.Context, id string, o AttachOptions) (*Sessi
 // Exec runs a further program in a running container, attached when o is not
 // nil; else the session is nil.
 func (c *Client) Exec(ctx context.Context, id string, e *spec.ExecSpec, o *AttachOptions) (*Session, error) {
-	req := &request{Op: opExec, ID: id, Exec: e, Attach: o}
+	req := &request{Op: opExec, ID: id, Token: token(), Exec: e, Attach: o}
 	if o != nil {
 		return c.session(ctx, req, true)
 	}

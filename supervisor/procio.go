@@ -16,11 +16,14 @@ import (
 type note struct {
 	ID        string // of the container
 	Run       int    // which start of it
+	Token     string // of the request that started it
 	Exec      bool   `json:",omitempty"`
+	Detached  bool   `json:",omitempty"` // nobody attached at the start
 	Tty       bool   `json:",omitempty"`
 	StdinOnce bool   `json:",omitempty"`
 	LogDir    string `json:",omitempty"`
 	Cgroup    string `json:",omitempty"` // to remove at the end; empty for exec
+	Sync      bool   `json:",omitempty"`
 }
 
 // procIO is a process of ours with its streams: the main process of a
@@ -39,6 +42,10 @@ type procIO struct {
 	stdin *os.File // write end or terminal master; nil when closed or never there
 	exit  *keeper.Exit
 
+	reclaimed bool     // from a dead supervisor
+	sock      *os.File // to the prepared process, until it is known to run
+	startErr  error    // why its program did not run; set by takeOver only
+
 	exited chan struct{} // the process has ended
 	pumps  sync.WaitGroup
 	done   chan struct{} // and so has everything that had to follow
@@ -49,7 +56,15 @@ func newProcIO(key string, n note) *procIO {
 }
 
 // Names of held descriptors. A stream's are "N.src", "N.mem", "N.in", "N.out".
-const heldStdin = "stdin"
+const (
+	heldStdin = "stdin"
+	heldSock  = "sock"
+)
+
+// run names the container's start this is.
+func (p *procIO) run() Run {
+	return Run{ID: p.note.ID, Token: p.note.Token, Number: p.note.Run, Sync: p.note.Sync}
+}
 
 // hold hands everything to the keeper. Called again when something changed.
 func (p *procIO) hold(ctl *control) error {
@@ -74,6 +89,7 @@ func (p *procIO) hold(ctl *control) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	add(heldStdin, p.stdin)
+	add(heldSock, p.sock)
 	return ctl.send(m, files...)
 }
 
@@ -95,7 +111,8 @@ func reclaim(m *keeper.Message, files []*os.File) (*procIO, error) {
 		return nil, fmt.Errorf("entry %s: %w", m.Key, err)
 	}
 	p := newProcIO(m.Key, n)
-	p.child, p.stdin = m.Child, held[heldStdin]
+	p.child, p.stdin, p.reclaimed = m.Child, held[heldStdin], true
+	p.sock = held[heldSock]
 	for i, names := range streamNames {
 		src, mem := held[names[0]], held[names[1]]
 		if src == nil || mem == nil {
@@ -207,10 +224,8 @@ func (p *procIO) close() {
 		p.stdin.Close()
 		p.stdin = nil
 	}
-	if p.rootfs != nil {
-		p.rootfs.Close()
-		p.rootfs = nil
-	}
+	sys.CloseAll([]*os.File{p.sock, p.rootfs})
+	p.sock, p.rootfs = nil, nil
 }
 
 // isContainer tells a container's key from an exec's.

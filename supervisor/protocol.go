@@ -22,6 +22,10 @@ import (
 //	  |<-- o / e output bytes ------------------|  attached only
 //	  |<-- X exit (JSON) ------------------------|  the last packet
 //
+// A start is done once, however often it is asked for: when the supervisor dies
+// before it answered, the command asks the next one with the same Token, and is
+// given the process that was started.
+//
 // Standard input does not pass through: the answer carries the pipe's write end
 // or the terminal master, on which the command also sets the window size. A command that loses the connection before X asks
 // again with Resume and the number of bytes it has of each stream.
@@ -49,6 +53,8 @@ type request struct {
 	Op     string
 	ID     string         `json:",omitempty"`
 	Key    string         `json:",omitempty"` // of a session to resume
+	Token  string         `json:",omitempty"` // of a start or exec, made by the client
+	Again  bool           `json:",omitempty"` // it was asked for before
 	Exec   *spec.ExecSpec `json:",omitempty"`
 	Attach *AttachOptions `json:",omitempty"`
 	Resume *[2]int64      `json:",omitempty"` // bytes received of stdout, stderr

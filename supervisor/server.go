@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -82,18 +83,24 @@ func (s *Supervisor) dispatch(c conn, req *request) (*session, error) {
 // and pipes before anything can be lost; attached clients are registered
 // before there is output; start.json is written before the program runs.
 func (s *Supervisor) start(c conn, req *request) (*session, error) {
+	if p := s.startedBy(req); p != nil {
+		return s.rejoin(c, p, req)
+	}
 	// A run that has ended may still be cleaning up after itself.
 	if p := s.current(req.ID); p != nil && !p.running() {
 		<-p.done
 	}
-	l, err := s.cfg.Starter.Launch(context.Background(), req.ID)
+	l, err := s.cfg.Starter.Launch(context.Background(), req.ID, req.Token)
+	if errors.Is(err, ErrBegun) && req.Attach == nil {
+		return nil, c.send(frameAnswer, answer{})
+	}
 	if err != nil {
 		return nil, err
 	}
 	defer l.Release()
 	p, parked, warnings, err := s.begin(l, req)
 	if err != nil {
-		s.cfg.Starter.Failed(l, err)
+		s.cfg.Starter.Failed(l.Run, err)
 		return nil, err
 	}
 	defer s.pool.refill()
@@ -106,27 +113,42 @@ func (s *Supervisor) begin(l *Launch, req *request) (p *procIO, parked *runtime.
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	p = newProcIO(fmt.Sprintf("c:%s#%d", l.ID, l.Run), note{
-		ID: l.ID, Run: l.Run, Tty: l.Plan.Tty, StdinOnce: l.StdinOnce, LogDir: l.LogDir, Cgroup: parked.Cgroup,
+	p = newProcIO(fmt.Sprintf("c:%s#%d", l.ID, l.Number), note{
+		ID: l.ID, Token: req.Token, Run: l.Number, Tty: l.Plan.Tty, StdinOnce: l.StdinOnce,
+		LogDir: l.LogDir, Cgroup: parked.Cgroup, Sync: l.Sync,
 	})
 	p.child = &keeper.Child{Pid: parked.Pid, Start: parked.StartTicks, Record: l.Record, Sync: l.Sync, Events: s.rt.MemoryEvents(parked.Cgroup)}
 	p.rootfs = l.Files.RootFS
-	warnings, err = s.prepare(p, parked, l.Plan, l.Files, l.OpenStdin)
+	warnings, err = s.prepare(p, parked, l.Plan, l.Files, l.OpenStdin, req.Attach)
 	if err == nil {
 		err = p.openLog()
 	}
 	if err == nil {
-		err = s.cfg.Starter.Began(l, parked.Process)
-	}
-	if err == nil {
-		s.launch(p, parked, req.Attach)
-		err = parked.Go()
+		err = s.run(p, parked, func() error { return s.cfg.Starter.Began(l.Run, parked.Process) })
 	}
 	if err != nil {
 		s.abandon(p, parked)
 		return nil, nil, nil, err
 	}
 	return p, parked, warnings, nil
+}
+
+// run lets a prepared process go. In this order: it leaves the pool's entry
+// and gets its own, so that from now on a new supervisor can finish the start;
+// it is known here, so that its end is heard; it is recorded; it runs.
+func (s *Supervisor) run(p *procIO, parked *runtime.Parked, record func() error) error {
+	s.add(p)
+	p.sock = parked.Socket()
+	s.ctl.send(&keeper.Message{Op: keeper.OpDrop, Key: parkedKey(parked)})
+	err := p.hold(s.ctl)
+	p.sock = nil // closed by Go
+	if err == nil {
+		err = record()
+	}
+	if err == nil {
+		err = parked.Go()
+	}
+	return err
 }
 
 // closeUnused closes the launch's descriptors after the start: the process has
@@ -138,8 +160,9 @@ func closeUnused(l *Launch, err *error) {
 	}
 }
 
-// prepare gives the process its standard streams and tells the keeper.
-func (s *Supervisor) prepare(p *procIO, parked *runtime.Parked, plan *runtime.Plan, files runtime.Files, stdin bool) ([]string, error) {
+// prepare gives the process its standard streams and everything else up to its
+// program.
+func (s *Supervisor) prepare(p *procIO, parked *runtime.Parked, plan *runtime.Plan, files runtime.Files, stdin bool, o *AttachOptions) ([]string, error) {
 	if !plan.Tty {
 		ends, err := p.makePipes(stdin)
 		defer sys.CloseAll(ends)
@@ -148,24 +171,40 @@ func (s *Supervisor) prepare(p *procIO, parked *runtime.Parked, plan *runtime.Pl
 		}
 		files.Stdin, files.Stdout, files.Stderr = ends[0], ends[1], ends[2]
 	}
-	// First out of the pool's entry, then into its own: in between an end is
-	// kept by the keeper until claimed.
-	s.ctl.send(&keeper.Message{Op: keeper.OpDrop, Key: parkedKey(parked)})
-	if err := p.hold(s.ctl); err != nil {
-		return nil, err
-	}
 	console, warnings, err := parked.Prepare(plan, files)
-	if err != nil || console == nil {
-		return warnings, err
+	if err == nil && console != nil {
+		err = p.takeConsole(console, o)
 	}
-	if console, err = sys.NonBlocking(console); err != nil {
-		return nil, err
+	if err == nil {
+		p.expect(o)
 	}
-	p.stdin = console
-	if p.streams[0], err = makeSpool("stdout", console, true); err != nil {
-		return nil, err
+	return warnings, err
+}
+
+// takeConsole makes a terminal's master the stream and the input.
+func (p *procIO) takeConsole(console *os.File, o *AttachOptions) (err error) {
+	if p.stdin, err = sys.NonBlocking(console); err != nil {
+		return err
 	}
-	return warnings, p.hold(s.ctl)
+	if o != nil && o.Rows > 0 {
+		sys.SetWinsize(p.stdin, o.Rows, o.Cols)
+	}
+	p.streams[0], err = makeSpool("stdout", p.stdin, true)
+	return err
+}
+
+// expect prepares the streams for the client that asked for the start.
+func (p *procIO) expect(o *AttachOptions) {
+	for i, st := range p.streams {
+		if st != nil && o != nil && o.wants(i, p.note.Tty) {
+			st.expect()
+		}
+	}
+}
+
+// wants tells whether a client takes stream i, 0 for standard output.
+func (o *AttachOptions) wants(i int, tty bool) bool {
+	return i == 0 && (o.Stdout || tty) || i == 1 && o.Stderr
 }
 
 // makePipes makes the streams and returns the process's ends.
@@ -188,27 +227,43 @@ func (p *procIO) makePipes(stdin bool) (ends []*os.File, err error) {
 	return ends, err
 }
 
-// launch makes the process known just before its program runs.
-func (s *Supervisor) launch(p *procIO, parked *runtime.Parked, o *AttachOptions) {
-	if o != nil && p.note.Tty && o.Rows > 0 && p.stdin != nil {
-		sys.SetWinsize(p.stdin, o.Rows, o.Cols)
-	}
-	s.add(p)
-}
-
 // abandon undoes a start that failed: the process is ended if it has not done
 // so itself, and nothing of it is left.
 func (s *Supervisor) abandon(p *procIO, parked *runtime.Parked) {
 	parked.Discard()
-	s.mu.Lock()
-	delete(s.procs, p.key)
-	if s.main[p.note.ID] == p {
-		delete(s.main, p.note.ID)
+	s.ctl.send(&keeper.Message{Op: keeper.OpDrop, Key: parkedKey(parked)})
+	p.rootfs = nil // closed by closeUnused
+	s.forget(p)
+}
+
+// startedBy finds the process that an earlier asking of the same request
+// started.
+func (s *Supervisor) startedBy(req *request) *procIO {
+	if !req.Again || req.Token == "" {
+		return nil
 	}
-	s.mu.Unlock()
-	s.ctl.send(&keeper.Message{Op: keeper.OpDrop, Key: p.key})
-	p.rootfs = nil
-	p.close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.procs {
+		if p.note.Token == req.Token {
+			return p
+		}
+	}
+	return nil
+}
+
+// rejoin answers a start that was done for the client already.
+func (s *Supervisor) rejoin(c conn, p *procIO, req *request) (*session, error) {
+	if p.startErr != nil {
+		return nil, p.startErr
+	}
+	a := answer{Key: p.key, Tty: p.note.Tty, Pid: p.child.Pid}
+	if req.Attach == nil {
+		return nil, c.send(frameAnswer, a)
+	}
+	sess := newSession(c, p)
+	sess.join(req.Attach, &[2]int64{})
+	return s.welcome(sess, req.Attach, a), nil
 }
 
 // answer tells the client that the program runs and, if it wants to be
@@ -218,7 +273,7 @@ func (s *Supervisor) answer(c conn, p *procIO, o *AttachOptions, a answer) (*ses
 	var sess *session
 	if o != nil {
 		sess = newSession(c, p)
-		sess.join(o, nil)
+		sess.join(o, &[2]int64{})
 	}
 	p.pump()
 	go s.finish(p)
@@ -271,6 +326,9 @@ func (s *Supervisor) exec(c conn, req *request) (*session, error) {
 	if req.Exec == nil {
 		return nil, errs.New(errs.Invalid, "exec: nothing to run")
 	}
+	if p := s.startedBy(req); p != nil {
+		return s.rejoin(c, p, req)
+	}
 	plan, target, err := s.cfg.Starter.LaunchExec(req.ID, req.Exec)
 	if err != nil {
 		return nil, err
@@ -283,12 +341,11 @@ func (s *Supervisor) exec(c conn, req *request) (*session, error) {
 	s.execs++
 	key := fmt.Sprintf("e:%s#%d.%d", req.ID, os.Getpid(), s.execs)
 	s.mu.Unlock()
-	p := newProcIO(key, note{ID: req.ID, Exec: true, Tty: plan.Tty, StdinOnce: true})
+	p := newProcIO(key, note{ID: req.ID, Token: req.Token, Exec: true, Tty: plan.Tty, StdinOnce: true, Detached: req.Attach == nil})
 	p.child = &keeper.Child{Pid: parked.Pid, Start: parked.StartTicks}
-	warnings, err := s.prepare(p, parked, plan, runtime.Files{}, req.Exec.Stdin)
+	warnings, err := s.prepare(p, parked, plan, runtime.Files{}, req.Exec.Stdin, req.Attach)
 	if err == nil {
-		s.launch(p, parked, req.Attach)
-		err = parked.Go()
+		err = s.run(p, parked, func() error { return nil })
 	}
 	if err != nil {
 		s.abandon(p, parked)

@@ -22,7 +22,7 @@ func newSession(c conn, p *procIO) *session {
 // beyond the given offsets can be dropped.
 func (s *session) join(o *AttachOptions, resume *[2]int64) {
 	for i, sp := range s.io.streams {
-		if sp == nil || i == 0 && !o.Stdout && !s.io.note.Tty || i == 1 && !o.Stderr {
+		if sp == nil || !o.wants(i, s.io.note.Tty) {
 			continue
 		}
 		from := int64(-1)

@@ -299,6 +299,15 @@ func (s *spool) commit(logged int64, mark logMark) {
 	s.mu.Unlock()
 }
 
+// expect keeps all output for a client that is about to attach, also across
+// the supervisor's death.
+func (s *spool) expect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.await, s.until = 1, time.Now().Add(resumeWindow)
+	s.writeHeader()
+}
+
 // attach registers a client. resume < 0 starts at what comes next; otherwise
 // the client has everything before that offset.
 func (s *spool) attach(c *session, resume int64) {

@@ -31,23 +31,35 @@ import (
 type Starter interface {
 	// Launch readies the next run of container id: it takes the container's
 	// lock, checks that it may start, mounts its root. The caller calls
-	// Release when the run has begun or failed.
-	Launch(ctx context.Context, id string) (*Launch, error)
+	// Release when the run has begun or failed. token names the request: when
+	// the last run was begun for the same one, the error is ErrBegun.
+	Launch(ctx context.Context, id, token string) (*Launch, error)
 	// LaunchExec describes a further process in the running container id.
 	LaunchExec(id string, e *spec.ExecSpec) (*runtime.ExecPlan, runtime.Process, error)
-	// Began records, before the program runs, which process it is.
-	Began(l *Launch, p runtime.Process) error
-	// Failed records that the run did not begin.
-	Failed(l *Launch, err error)
-	// Ended is called when run number run of container id is over, its output
-	// complete and its cgroup gone. It removes containers that want it.
-	Ended(id string, run int)
+	// Began records, before the program runs, which process it is. Recording
+	// the same run again changes nothing.
+	Began(r Run, p runtime.Process) error
+	// Failed records that the run's program could not be run.
+	Failed(r Run, err error)
+	// Ended is called when a run of container id is over, its output complete
+	// and its cgroup gone. It removes containers that want it.
+	Ended(id string)
+}
+
+// ErrBegun says that the run that is asked for was begun already.
+var ErrBegun = errors.New("this start was done already")
+
+// Run names one start of a container.
+type Run struct {
+	ID     string
+	Token  string // of the request
+	Number int    // counts the container's starts, from 1
+	Sync   bool   // its records must survive power loss
 }
 
 // Launch is one run of a container, ready to begin.
 type Launch struct {
-	ID         string
-	Run        int // number of this start, from 1
+	Run
 	Plan       *runtime.Plan
 	Files      runtime.Files // root file system and trees; stdio is the supervisor's
 	Namespaces runtime.Namespaces
@@ -55,7 +67,6 @@ type Launch struct {
 	StdinOnce  bool
 	LogDir     string // empty for no log
 	Record     string // where the keeper writes the exit
-	Sync       bool   // make the record survive power loss
 	Warnings   []string
 	Release    func() // frees the container's lock
 }
@@ -97,10 +108,10 @@ func (c *control) send(m *keeper.Message, files ...*os.File) error {
 	return keeper.Send(c.sock, m, files...)
 }
 
-// Run serves until nothing has run for Config.Quiet, or ctx is done, or the
+// Serve serves until nothing has run for Config.Quiet, or ctx is done, or the
 // keeper is gone. It expects the keeper's descriptors at keeper.ControlFd and
 // keeper.ListenFd.
-func Run(ctx context.Context, cfg Config) error {
+func Serve(ctx context.Context, cfg Config) error {
 	lf := os.NewFile(keeper.ListenFd, "listen")
 	l, err := net.FileListener(lf)
 	if err != nil {
@@ -119,6 +130,7 @@ func Run(ctx context.Context, cfg Config) error {
 	lost := make(chan error, 1)
 	go func() { lost <- s.listenKeeper() }()
 	go s.accept(l.(*net.UnixListener))
+	s.ctl.send(&keeper.Message{Op: keeper.OpUp})
 	idle := make(chan struct{})
 	s.quiet = time.AfterFunc(cfg.Quiet, func() { s.endIfQuiet(idle) })
 	select {
@@ -158,9 +170,7 @@ func (s *Supervisor) takeOver() error {
 			fmt.Fprintln(os.Stderr, "supervisor:", err)
 			continue
 		}
-		s.add(p)
-		p.pump()
-		go s.finish(p)
+		s.goOn(p)
 	}
 	keep := map[string]bool{}
 	for _, p := range s.procs {
@@ -168,6 +178,46 @@ func (s *Supervisor) takeOver() error {
 	}
 	s.rt.Sweep(func(cgroup string) bool { return keep[cgroup] })
 	return nil
+}
+
+// goOn continues a process of a dead supervisor. That one may have died before
+// the program was run: then it is run now. Saying so twice does no harm.
+func (s *Supervisor) goOn(p *procIO) {
+	s.add(p)
+	var err error
+	if !p.note.Exec {
+		err = s.cfg.Starter.Began(p.run(), runtime.Process{Pid: p.child.Pid, StartTicks: p.child.Start, Cgroup: p.note.Cgroup})
+	}
+	if p.sock != nil && err == nil {
+		err = runtime.Resume(p.sock)
+		p.sock.Close()
+		p.sock = nil
+	}
+	if p.startErr = err; err == nil {
+		p.pump()
+		go s.finish(p)
+		return
+	}
+	if !p.note.Exec {
+		s.cfg.Starter.Failed(p.run(), err)
+	}
+	go func() {
+		time.Sleep(resumeWindow) // whoever asked for it asks again
+		s.forget(p)
+	}()
+}
+
+// forget drops a process from here and from the keeper.
+func (s *Supervisor) forget(p *procIO) {
+	s.ctl.send(&keeper.Message{Op: keeper.OpDrop, Key: p.key})
+	s.mu.Lock()
+	delete(s.procs, p.key)
+	if s.main[p.note.ID] == p {
+		delete(s.main, p.note.ID)
+	}
+	s.touch()
+	s.mu.Unlock()
+	p.close()
 }
 
 // listenKeeper passes exits on. It returns when the keeper is gone.
@@ -227,12 +277,10 @@ func (s *Supervisor) finish(p *procIO) {
 			st.settled()
 		}
 	}
-	s.ctl.send(&keeper.Message{Op: keeper.OpDrop, Key: p.key})
-	p.close()
-	s.mu.Lock()
-	delete(s.procs, p.key)
-	s.touch()
-	s.mu.Unlock()
+	if p.reclaimed && p.note.Exec && p.note.Detached {
+		time.Sleep(resumeWindow) // its client may ask again
+	}
+	s.forget(p)
 }
 
 func (s *Supervisor) cleanUp(p *procIO) {
@@ -248,7 +296,7 @@ func (s *Supervisor) cleanUp(p *procIO) {
 			fmt.Fprintln(os.Stderr, "supervisor:", err)
 		}
 	}
-	s.cfg.Starter.Ended(p.note.ID, p.note.Run)
+	s.cfg.Starter.Ended(p.note.ID)
 }
 
 // enter and leave bracket a request; enter reports whether there is still time

@@ -39,6 +39,7 @@ type keeper struct {
 	super   *exec.Cmd
 	ended   chan struct{} // closed when super was reaped
 	quit    bool
+	up      bool // the present supervisor has served
 }
 
 type process struct {
@@ -121,33 +122,31 @@ func (k *keeper) bind() error {
 	return err
 }
 
-// supervise runs one supervisor after another. A supervisor that dies at once,
-// again and again, is tried less and less often; with nothing to keep it is
-// given up after the fifth time.
+// supervise runs one supervisor after another. One that dies after it served
+// is replaced at once; one that does not even get there is tried less and less
+// often, and with nothing to keep given up after the fifth time.
 func (k *keeper) supervise() int {
-	delay := 50 * time.Millisecond
+	delay := 20 * time.Millisecond
 	for failures := 0; ; {
-		began := time.Now()
+		k.up = false
 		sock, err := k.start()
 		if err == nil {
 			k.serve(sock)
 		} else {
 			fail(err)
 		}
-		if k.quit {
+		switch {
+		case k.quit:
 			return 0
-		}
-		if time.Since(began) > 5*time.Second {
-			failures, delay = 0, 50*time.Millisecond
+		case k.up:
+			failures, delay = 0, 20*time.Millisecond
 			continue
 		}
 		if failures++; failures >= 5 && !k.busy() {
 			return 1
 		}
-		if failures > 3 {
-			time.Sleep(delay)
-			delay = min(2*delay, 5*time.Second)
-		}
+		time.Sleep(delay)
+		delay = min(2*delay, 5*time.Second)
 	}
 }
 
@@ -229,6 +228,8 @@ func (k *keeper) handle(m *Message, files []*os.File) {
 			sys.CloseAll(e.files)
 			delete(k.entries, m.Key)
 		}
+	case OpUp:
+		k.up = true
 	case OpQuit:
 		k.quit = true
 	}

@@ -28,6 +28,7 @@ import (
 //	keeper                                   supervisor
 //	  | -- item {key,names,child,exit} +fds -->|   once per held entry,
 //	  | -- ready ------------------------------>|   at the start
+//	  |<-- up ----------------------------------|   it serves
 //	  |                                        |
 //	  |<-- hold {key,names,child} + fds -------|   new entry, or replaces one
 //	  |<-- drop {key} -------------------------|
@@ -40,6 +41,7 @@ import (
 const (
 	OpItem  = "item"
 	OpReady = "ready"
+	OpUp    = "up"
 	OpHold  = "hold"
 	OpDrop  = "drop"
 	OpExit  = "exit"
