@@ -36,28 +36,31 @@ type Clone struct {
 // With CloneParent the process is not the caller's child, so nothing here
 // waits for it.
 func CloneExec(c Clone) (pid int, pidfd *os.File, err error) {
-	attr := &syscall.ProcAttr{Env: c.Env, Files: make([]uintptr, len(c.Files))}
+	fds := make([]int32, len(c.Files))
 	for i, f := range c.Files {
-		attr.Files[i] = ^uintptr(0)
-		if f != nil {
-			attr.Files[i] = uintptr(Fd(f))
+		if f == nil {
+			fds[i] = -1
+			continue
 		}
+		n := Fd(f)
+		if n < len(fds) { // it could be overwritten before its turn
+			if n, err = unix.FcntlInt(uintptr(n), unix.F_DUPFD_CLOEXEC, len(fds)); err != nil {
+				return 0, nil, wrap("fcntl", f.Name(), err)
+			}
+			defer unix.Close(n)
+		}
+		fds[i] = int32(n)
 	}
-	fd := -1
-	attr.Sys = &syscall.SysProcAttr{Cloneflags: c.Flags, PidFD: &fd}
+	cgroup := -1
 	if c.Cgroup != nil {
-		attr.Sys.UseCgroupFD = true
-		attr.Sys.CgroupFD = Fd(c.Cgroup)
+		cgroup = Fd(c.Cgroup)
 	}
-	pid, err = syscall.ForkExec(c.Path, c.Args, attr)
+	pid, fd, err := vforkExec(c.Path, c.Args, c.Env, fds, uint64(c.Flags), cgroup)
 	if err != nil {
 		if fd >= 0 {
 			unix.Close(fd)
 		}
 		return 0, nil, wrap("clone", c.Path, err)
-	}
-	if fd < 0 { // the kernel is older than CLONE_PIDFD; cannot happen on 5.4 and later
-		return pid, nil, wrap("clone", "pidfd", unix.ENOSYS)
 	}
 	return pid, os.NewFile(uintptr(fd), "pidfd"), nil
 }

@@ -127,13 +127,14 @@ func SetFSIDs(uid, gid uint32) {
 }
 
 // SetSeccomp installs a filter program, 8 bytes per instruction in the host's
-// byte order. Without no_new_privs it needs CAP_SYS_ADMIN.
-func SetSeccomp(prog []byte) error {
+// byte order, with SECCOMP_FILTER_FLAG_* flags. Without no_new_privs it needs
+// CAP_SYS_ADMIN.
+func SetSeccomp(prog []byte, flags uint) error {
 	if len(prog) == 0 || len(prog)%8 != 0 || len(prog)/8 > 4096 {
 		return wrap("seccomp", "filter", unix.EINVAL)
 	}
 	fprog := unix.SockFprog{Len: uint16(len(prog) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(&prog[0]))}
-	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&fprog)))
+	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(flags), uintptr(unsafe.Pointer(&fprog)))
 	if errno != 0 {
 		return wrap("seccomp", "filter", errno)
 	}

@@ -1,0 +1,117 @@
+//go:build amd64 || arm64
+
+package sys
+
+import (
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Why this file: Go's syscall.ForkExec uses clone3(2) when it is to put the
+// child into a cgroup, with SIGCHLD as the exit signal, and the kernel refuses
+// an exit signal together with CLONE_PARENT. So this is ForkExec again, for
+// what CloneExec needs, with no exit signal: the child then gets its
+// siblings', SIGCHLD.
+
+// Provided by the runtime for programs that fork: block signals and stack
+// growth, and undo it.
+//
+//go:linkname runtimeBeforeFork syscall.runtime_BeforeFork
+func runtimeBeforeFork()
+
+//go:linkname runtimeAfterFork syscall.runtime_AfterFork
+func runtimeAfterFork()
+
+//go:linkname runtimeAfterForkInChild syscall.runtime_AfterForkInChild
+func runtimeAfterForkInChild()
+
+func rawVfork(trap, a1, a2 uintptr) (r1, errno uintptr)
+
+// cloneArgs is struct clone_args of clone3(2).
+type cloneArgs struct {
+	flags, pidfd, childTid, parentTid, exitSignal     uint64
+	stack, stackSize, tls, setTid, setTidSize, cgroup uint64
+}
+
+// vforkExec makes a process by clone3, puts fds in place as descriptors 0, 1,
+// 2 ..., and executes path. Numbers in fds must lie above len(fds), or be -1.
+func vforkExec(path string, argv, env []string, fds []int32, flags uint64, cgroup int) (pid int, pidfd int, err error) {
+	path0, err := unix.BytePtrFromString(path)
+	if err != nil {
+		return 0, -1, err
+	}
+	argv0, err := syscall.SlicePtrFromStrings(argv)
+	if err != nil {
+		return 0, -1, err
+	}
+	env0, err := syscall.SlicePtrFromStrings(env)
+	if err != nil {
+		return 0, -1, err
+	}
+	fd := int32(-1)
+	args := &cloneArgs{flags: flags | unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(&fd)))}
+	if flags&unix.CLONE_PARENT == 0 {
+		args.exitSignal = uint64(unix.SIGCHLD)
+	}
+	if cgroup >= 0 {
+		args.flags |= unix.CLONE_INTO_CGROUP
+		args.cgroup = uint64(cgroup)
+	}
+	syscall.ForkLock.Lock()
+	report := new(unix.Errno)
+	r, forkErr := vforkInChild(args, path0, &argv0[0], &env0[0], fds, report)
+	syscall.ForkLock.Unlock()
+	runtime.KeepAlive(&fd)
+	if forkErr != 0 {
+		return 0, -1, forkErr
+	}
+	if execErr := *report; execErr != 0 {
+		var ws unix.WaitStatus // ours to reap unless it is our parent's
+		for _, err := unix.Wait4(int(r), &ws, 0, nil); err == unix.EINTR; {
+			_, err = unix.Wait4(int(r), &ws, 0, nil)
+		}
+		return 0, int(fd), execErr
+	}
+	return int(r), int(fd), nil
+}
+
+// vforkInChild is both processes. In the child it may neither grow the stack,
+// allocate nor return: it runs in the parent's memory, on the suspended
+// parent's stack. execErr is how the child tells, through that memory, why it
+// failed.
+//
+//go:noinline
+//go:norace
+//go:nocheckptr
+func vforkInChild(args *cloneArgs, path *byte, argv, env **byte, fds []int32, report *unix.Errno) (pid uintptr, forkErr unix.Errno) {
+	var (
+		r, e uintptr
+		err  unix.Errno
+		i    int
+	)
+	runtimeBeforeFork()
+	r, e = rawVfork(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args))
+	if e != 0 || r != 0 {
+		runtimeAfterFork()
+		return r, unix.Errno(e)
+	}
+	runtimeAfterForkInChild()
+	for i = 0; i < len(fds); i++ {
+		if fds[i] < 0 {
+			_, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(i), 0, 0)
+			continue
+		}
+		if _, _, err = unix.RawSyscall(unix.SYS_DUP3, uintptr(fds[i]), uintptr(i), 0); err != 0 {
+			goto fail
+		}
+	}
+	_, _, err = unix.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(argv)), uintptr(unsafe.Pointer(env)))
+fail:
+	*report = err
+	for {
+		unix.RawSyscall(unix.SYS_EXIT, 253, 0, 0)
+	}
+}
