@@ -79,7 +79,8 @@ func MakePlan(c *spec.Container) (*Plan, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p.Seccomp, err = opts.filter(p.Caps, c.Host.Privileged)
+	f, err := opts.filter(p.Caps, c.Host.Privileged)
+	p.Seccomp, p.FilterFlags = f.prog, f.flags
 	return p, warnings, err
 }
 
@@ -94,15 +95,16 @@ func MakeExecPlan(c *spec.Container, e *spec.ExecSpec) (*ExecPlan, error) {
 		return nil, err
 	}
 	p := &Plan{Plan: plan.Plan{
-		Args:       e.Args,
-		Cwd:        whole.Cwd,
-		User:       whole.User,
-		Tty:        e.Tty,
-		Env:        environment(whole.Hostname, e.Tty, c.Config.Env, e.Env),
-		Caps:       whole.Caps,
-		NoNewPrivs: whole.NoNewPrivs,
-		Seccomp:    whole.Seccomp,
-		Rlimits:    whole.Rlimits,
+		Args:        e.Args,
+		Cwd:         whole.Cwd,
+		User:        whole.User,
+		Tty:         e.Tty,
+		Env:         environment(whole.Hostname, e.Tty, c.Config.Env, e.Env),
+		Caps:        whole.Caps,
+		NoNewPrivs:  whole.NoNewPrivs,
+		Seccomp:     whole.Seccomp,
+		FilterFlags: whole.FilterFlags,
+		Rlimits:     whole.Rlimits,
 	}}
 	if e.User != "" {
 		p.User = e.User
@@ -213,53 +215,58 @@ func parseSecurity(opts []string) (security, error) {
 	return s, nil
 }
 
-// filter returns the compiled seccomp filter, nil for none.
-func (s security) filter(caps uint64, privileged bool) ([]byte, error) {
+// filter is a compiled seccomp filter; no prog is none.
+type filter struct {
+	prog  []byte
+	flags uint
+}
+
+// filter returns what the options and the capabilities ask for.
+func (s security) filter(caps uint64, privileged bool) (filter, error) {
 	switch {
 	case s.seccomp == "unconfined", s.seccomp == "" && privileged:
-		return nil, nil
+		return filter{}, nil
 	case s.seccomp == "", s.seccomp == "builtin":
 		return defaultFilter(caps)
 	}
 	major, minor := sys.KernelVersion()
-	prof, err := seccomp.ParseProfile([]byte(s.seccomp), runtime.GOARCH, capList(caps), [2]int{major, minor})
+	return compile(seccomp.ParseProfile([]byte(s.seccomp), runtime.GOARCH, capList(caps), [2]int{major, minor}))
+}
+
+func compile(prof *seccomp.Profile, err error) (filter, error) {
 	if err != nil {
-		return nil, err
+		return filter{}, err
 	}
 	prog, err := seccomp.Compile(prof)
 	if err != nil {
-		return nil, err
+		return filter{}, err
 	}
-	return seccomp.Bytes(prog), nil
+	return filter{seccomp.Bytes(prog), prof.Flags}, nil
 }
 
 // filters keeps compiled default filters by capability set; nearly all
-// containers share one.
+// containers share one, and making it costs half a millisecond.
 var filters struct {
 	sync.Mutex
-	byCaps map[uint64][]byte
+	byCaps map[uint64]filter
 }
 
-func defaultFilter(caps uint64) ([]byte, error) {
+func defaultFilter(caps uint64) (filter, error) {
 	filters.Lock()
 	defer filters.Unlock()
 	if f, ok := filters.byCaps[caps]; ok {
 		return f, nil
 	}
 	major, minor := sys.KernelVersion()
-	prof, err := seccomp.Default(runtime.GOARCH, capList(caps), [2]int{major, minor})
+	f, err := compile(seccomp.Default(runtime.GOARCH, capList(caps), [2]int{major, minor}))
 	if err != nil {
-		return nil, err
-	}
-	prog, err := seccomp.Compile(prof)
-	if err != nil {
-		return nil, err
+		return filter{}, err
 	}
 	if filters.byCaps == nil || len(filters.byCaps) > 64 {
-		filters.byCaps = map[uint64][]byte{}
+		filters.byCaps = map[uint64]filter{}
 	}
-	filters.byCaps[caps] = seccomp.Bytes(prog)
-	return filters.byCaps[caps], nil
+	filters.byCaps[caps] = f
+	return f, nil
 }
 
 // rlimits turns --ulimit into numbers. Descriptors have a limit always: what

@@ -219,7 +219,7 @@ func (s *starter) drop() error {
 	// capabilities go, and has to allow what follows; with no_new_privs it
 	// comes last.
 	if !p.NoNewPrivs && len(p.Seccomp) > 0 {
-		if err := sys.SetSeccomp(p.Seccomp); err != nil {
+		if err := sys.SetSeccomp(p.Seccomp, p.FilterFlags); err != nil {
 			return err
 		}
 	}
@@ -243,7 +243,7 @@ func (s *starter) drop() error {
 		return err
 	}
 	if len(p.Seccomp) > 0 {
-		return sys.SetSeccomp(p.Seccomp)
+		return sys.SetSeccomp(p.Seccomp, p.FilterFlags)
 	}
 	return nil
 }

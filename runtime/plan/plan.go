@@ -41,7 +41,8 @@ type Plan struct {
 
 	Caps        uint64 // bit n is capability n: bounding set, and root's effective and permitted
 	NoNewPrivs  bool   `json:",omitempty"`
-	Seccomp     []byte `json:"-"` // the filter, 8 bytes per instruction; empty for none
+	Seccomp     []byte `json:"-"`          // the filter, 8 bytes per instruction; empty for none
+	FilterFlags uint   `json:",omitempty"` // SECCOMP_FILTER_FLAG_*
 	Rlimits     []Rlimit
 	OOMScoreAdj int `json:",omitempty"`
 

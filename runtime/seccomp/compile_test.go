@@ -3,7 +3,6 @@ package seccomp
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -302,26 +301,9 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestCache: the supervisor asks for the same program at every start.
-func TestCache(t *testing.T) {
-	a, progA := compileDefault(t, "amd64", dockerCaps)
-	b, progB := compileDefault(t, "amd64", slices.Clone(dockerCaps))
-	c, _ := compileDefault(t, "amd64", nil)
-	if a != b || &progA[0] != &progB[0] || a == c {
-		t.Error("profiles are not shared, or the wrong ones are")
-	}
-	for i := range 3 * maxCached {
-		compileDefault(t, "amd64", []string{fmt.Sprint("CAP_", i)})
-	}
-	if len(cache.profiles) > maxCached {
-		t.Errorf("%d profiles are kept", len(cache.profiles))
-	}
-}
-
 func BenchmarkDefault(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
-		clear(cache.profiles)
 		compileDefault(b, "amd64", dockerCaps)
 	}
 }

@@ -39,7 +39,7 @@ func underFilter(t *testing.T) {
 	dir := t.TempDir()
 	// The filter belongs to this thread, which is never given back.
 	runtime.LockOSThread()
-	if err := sys.SetSeccomp(Bytes(prog)); err != nil {
+	if err := sys.SetSeccomp(Bytes(prog), p.Flags); err != nil {
 		t.Fatal(err)
 	}
 	socket := func(family int) error {

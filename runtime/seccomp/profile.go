@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 
 	moby "github.com/moby/profiles/seccomp"
@@ -22,34 +20,10 @@ const maxProfile = 1 << 20
 
 // Default returns Docker's default profile as it applies on a machine of
 // architecture arch (as Go names it) and the given kernel version, to a
-// container whose bounding set is caps (CAP_SYS_ADMIN, ...). The result is
-// shared with other callers: do not change it.
+// container whose bounding set is caps (CAP_SYS_ADMIN, ...).
 func Default(arch string, caps []string, kernel [2]int) (*Profile, error) {
-	key := fmt.Sprint(arch, caps, kernel)
-	cache.Lock()
-	defer cache.Unlock()
-	if p := cache.profiles[key]; p != nil {
-		return p, nil
-	}
-	p, err := resolve(moby.DefaultProfile(), host{arch, caps, kernel})
-	if err != nil {
-		return nil, err
-	}
-	if cache.profiles == nil || len(cache.profiles) == maxCached {
-		cache.profiles = map[string]*Profile{}
-	}
-	cache.profiles[key] = p
-	return p, nil
+	return resolve(moby.DefaultProfile(), host{arch, caps, kernel})
 }
-
-// cache keeps the profiles for the few capability sets in use, and with them
-// their programs: making one costs half a millisecond, at every start.
-var cache struct {
-	sync.Mutex
-	profiles map[string]*Profile
-}
-
-const maxCached = 16
 
 // ParseProfile is Default for a profile in Docker's JSON format. A profile
 // that Docker would take for "no seccomp", because it has neither default

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"tug/errs"
 )
@@ -94,7 +93,7 @@ func TestParse(t *testing.T) {
 			{1, Greater, 1, 0},
 		}}},
 	}
-	if diff := cmp.Diff(want, p, cmpopts.IgnoreUnexported(Profile{})); diff != "" {
+	if diff := cmp.Diff(want, p); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -30,7 +30,6 @@ import (
 	"encoding/binary"
 	"slices"
 	"strconv"
-	"sync"
 	"syscall"
 
 	"tug/errs"
@@ -135,10 +134,6 @@ type Profile struct {
 	Compat  []string // further ABIs it may use: 386 and x32 on amd64, arm on arm64
 	Rules   []Rule
 	Flags   uint // SECCOMP_FILTER_FLAG_* for seccomp(2)
-
-	once sync.Once // guards the result of Compile
-	prog []Instruction
-	err  error
 }
 
 // maxInstructions is the kernel's BPF_MAXINSNS.
@@ -165,14 +160,8 @@ func machineOf(arch string) (machine, bool) {
 }
 
 // Compile makes the BPF program for p. The program answers for p.Arch and
-// p.Compat; a call of any other ABI kills the thread. It is kept in p: do not
-// change either afterwards.
+// p.Compat; a call of any other ABI kills the thread.
 func Compile(p *Profile) ([]Instruction, error) {
-	p.once.Do(func() { p.prog, p.err = compile(p) })
-	return p.prog, p.err
-}
-
-func compile(p *Profile) ([]Instruction, error) {
 	if _, ok := machineOf(p.Arch); !ok {
 		return nil, unsupported(p.Arch)
 	}
