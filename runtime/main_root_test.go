@@ -110,9 +110,13 @@ var initOnce sync.Once
 
 var initPath string
 
-// buildInit builds tug-init once per test run.
+// buildInit builds tug-init once per test run, or takes the one that
+// TUG_TEST_INIT names, in a virtual machine without a compiler.
 func buildInit(t testing.TB) string {
 	t.Helper()
+	if path := os.Getenv("TUG_TEST_INIT"); path != "" {
+		return path
+	}
 	initOnce.Do(func() {
 		dir, err := os.MkdirTemp("", "tug-init-test")
 		if err != nil {
