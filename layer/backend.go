@@ -1,0 +1,223 @@
+package layer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"tug/errs"
+	"tug/sys"
+)
+
+// backend is a way to make the kernel show a layer. The conformance suite in
+// backend_root_test.go holds for all of them.
+type backend interface {
+	name() string
+	// prepare puts what mount needs into p.dir, from a tar that is verified
+	// and the tree read from it. It need not make its files durable, except
+	// that it may.
+	prepare(ctx context.Context, p *prepared) error
+	// file names what prepare makes, within a layer's directory. Its inode
+	// stands for the identity of a mount.
+	file() string
+	// mount makes a detached read-only mount of a prepared layer's directory.
+	mount(dir string, info Info) (*os.File, error)
+}
+
+// prepared is the input of prepare. It may change info.IndexSize.
+type prepared struct {
+	dir  string
+	tree *tree
+	tar  *os.File
+	info *Info
+}
+
+// The backends, best first.
+func backends() []backend {
+	return []backend{erofsBackend{}, erofsBackend{loop: true}, dirBackend{}}
+}
+
+// Storage says which backend is in use, and why better ones are not.
+type Storage struct {
+	Backend string
+	Refused []string // one line for each backend that did not work
+}
+
+// Storage returns the backend in use, probing when nobody did yet.
+func (l *Layers) Storage() (Storage, error) {
+	if _, err := l.backend(); err != nil {
+		return Storage{}, err
+	}
+	return l.storage, nil
+}
+
+// backend chooses by --storage, else by what was found out since the machine
+// was started, else by trying.
+func (l *Layers) backend() (backend, error) {
+	l.once.Do(func() { l.chosen, l.failed = l.choose() })
+	return l.chosen, l.failed
+}
+
+// preparer is the backend for storing layers. Somebody who may not mount at
+// all can still store them; what mounts them later prepares what it lacks.
+func (l *Layers) preparer() (backend, error) {
+	be, err := l.backend()
+	if errs.Is(err, errs.Unsupported) {
+		return erofsBackend{}, nil
+	}
+	return be, err
+}
+
+func (l *Layers) choose() (backend, error) {
+	if l.forced != "" {
+		return l.byName(l.forced)
+	}
+	key, err := l.probeKey()
+	if err != nil {
+		return nil, err
+	}
+	path := l.st.RunPath("storage.json")
+	var c probeResult
+	if b, err := os.ReadFile(path); err == nil && json.Unmarshal(b, &c) == nil && c.Key == key {
+		if be, err := l.byName(c.Backend); err == nil {
+			l.storage.Refused = c.Refused
+			return be, nil
+		}
+	}
+	return l.probeAll(path, key)
+}
+
+func (l *Layers) byName(name string) (backend, error) {
+	var names []string
+	for _, be := range backends() {
+		if be.name() == name {
+			l.storage.Backend = name
+			return be, nil
+		}
+		names = append(names, be.name())
+	}
+	return nil, errs.New(errs.Invalid, "unknown storage %q", name).WithHint("use one of %s", strings.Join(names, ", "))
+}
+
+// probeResult is kept below the run directory. Key makes it void after a
+// restart of the machine and for another store.
+type probeResult struct {
+	Key     string
+	Backend string
+	Refused []string
+}
+
+func (l *Layers) probeKey() (string, error) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(string(boot)) + " " + l.st.Root, nil
+}
+
+func (l *Layers) probeAll(path, key string) (backend, error) {
+	var refused []string
+	for _, be := range backends() {
+		err := l.probe(be)
+		if err == nil {
+			l.storage = Storage{be.name(), refused}
+			c := probeResult{key, be.name(), refused}
+			// Without the cache the next command probes again.
+			if b, err := json.Marshal(c); err == nil {
+				l.st.WriteFile(path, b, false)
+			}
+			return be, nil
+		}
+		if sys.IsNoSpace(err) {
+			return nil, noSpace(err, l.st.Root)
+		}
+		refused = append(refused, be.name()+": "+err.Error())
+	}
+	return nil, errs.New(errs.Unsupported, "no way to mount layers works here (%s)", strings.Join(refused, "; ")).
+		WithHint("run as root; a kernel with EROFS and overlayfs is best")
+}
+
+// probe mounts a layer of one file, on the store's own disk, and reads it.
+func (l *Layers) probe(be backend) error {
+	dir, lock, err := l.st.TempDir("probe-*")
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	defer os.RemoveAll(dir)
+	want := bytes.Repeat([]byte("probe\n"), 100)
+	block := make([]byte, 2*blockSize)
+	copy(block, want)
+	if err := os.WriteFile(filepath.Join(dir, fileTar), block, 0o600); err != nil {
+		return err
+	}
+	tar, err := os.Open(filepath.Join(dir, fileTar))
+	if err != nil {
+		return err
+	}
+	defer tar.Close()
+	limits := Limits{}.withDefaults()
+	t := newTree(&limits)
+	if err := t.add(&entry{name: "probe", typ: typeReg, mode: 0o600, size: int64(len(want)), stored: int64(len(want))}); err != nil {
+		return err
+	}
+	t.finish()
+	info := Info{Size: int64(len(block))}
+	if err := be.prepare(context.Background(), &prepared{dir: dir, tree: t, tar: tar, info: &info}); err != nil {
+		return err
+	}
+	m, err := be.mount(dir, info)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	f, err := sys.OpenIn(m, "probe", 0, true)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	got, err := io.ReadAll(f)
+	if err == nil && !bytes.Equal(got, want) {
+		err = errors.New("a file read back differs")
+	}
+	return err
+}
+
+// prepareLate gives a layer that was stored under another backend what be
+// needs. Several may do so at once; the first one's result stays. The layer's
+// shared lock must be held.
+func (l *Layers) prepareLate(be backend, info Info) error {
+	dir, lock, err := l.st.TempDir("prepare-*")
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	defer os.RemoveAll(dir)
+	tar, err := l.Tar(info.DiffID)
+	if err != nil {
+		return err
+	}
+	defer tar.Close()
+	limits := l.Limits.withDefaults()
+	t, err := readTree(&fileBlocks{f: tar, size: info.Size}, &limits)
+	if err != nil {
+		return damaged(info.DiffID, fmt.Sprintf("its tar cannot be read: %v", err))
+	}
+	if err := be.prepare(context.Background(), &prepared{dir: dir, tree: t, tar: tar, info: &info}); err != nil {
+		return noSpace(err, l.st.Root)
+	}
+	made := filepath.Join(dir, be.file())
+	if err := syncFile(made); err != nil {
+		return noSpace(err, l.st.Root)
+	}
+	if err := os.Rename(made, l.path(info.DiffID, be.file())); err != nil && !isThere(err) {
+		return err
+	}
+	return l.st.WriteJSON(l.path(info.DiffID, fileMeta), info, false)
+}

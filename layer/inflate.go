@@ -1,0 +1,154 @@
+package layer
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"tug/errs"
+	"tug/spec"
+)
+
+type compression int
+
+const (
+	plainTar compression = iota
+	gzipped
+	zstandard
+)
+
+func (c compression) mediaType() string {
+	switch c {
+	case gzipped:
+		return spec.TypeOCILayerGzip
+	case zstandard:
+		return spec.TypeOCILayerZstd
+	}
+	return spec.TypeOCILayer
+}
+
+// detect tells the compression by the first bytes, of which there may be few.
+// Media types and file names are not asked: archives lie about both.
+func detect(b []byte) (compression, error) {
+	has := func(magic string) bool { return bytes.HasPrefix(b, []byte(magic)) }
+	switch {
+	case has("\x1f\x8b"):
+		return gzipped, nil
+	case has("\x28\xb5\x2f\xfd"), len(b) >= 4 && b[0]&0xf0 == 0x50 && has(string(b[0])+"\x2a\x4d\x18"):
+		return zstandard, nil
+	case has("BZh"), has("\xfd7zXZ\x00"):
+		return 0, errs.New(errs.Unsupported, "the layer is compressed with bzip2 or xz").
+			WithHint("images hold plain, gzip or zstd layers; recompress it")
+	}
+	return plainTar, nil
+}
+
+// inflater returns a reader of the uncompressed bytes of r, and what frees it.
+func inflater(c compression, r io.Reader) (io.Reader, func(), error) {
+	switch c {
+	case gzipped:
+		z, err := newMembers(r)
+		return z, func() {}, err
+	case zstandard:
+		// A window of 128 MiB is what `zstd --long` makes and its decoder
+		// accepts by default.
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(128<<20))
+		if err != nil {
+			return nil, nil, inflateError(err)
+		}
+		return errReader{z}, z.Close, nil
+	}
+	return r, func() {}, nil
+}
+
+// members reads a gzip stream of any number of members. After the last one
+// only zeros may follow, the padding of tapes and block devices; gzip(1)
+// ignores those too. Anything else there is Corrupt.
+type members struct {
+	br *bufio.Reader
+	z  *gzip.Reader
+}
+
+func newMembers(r io.Reader) (*members, error) {
+	m := &members{br: bufio.NewReaderSize(r, 64<<10)}
+	var err error
+	if m.z, err = gzip.NewReader(m.br); err != nil {
+		return nil, inflateError(err)
+	}
+	m.z.Multistream(false)
+	return m, nil
+}
+
+func (m *members) Read(p []byte) (int, error) {
+	for {
+		n, err := m.z.Read(p)
+		if err != io.EOF {
+			return n, inflateError(err)
+		}
+		if n > 0 {
+			return n, nil
+		}
+		if err := m.next(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// next goes on to the next member, or returns io.EOF behind the last.
+func (m *members) next() error {
+	b, err := m.br.Peek(1)
+	if err != nil {
+		return err // io.EOF: the regular end
+	}
+	if b[0] == 0 {
+		return m.padding()
+	}
+	if err := m.z.Reset(m.br); err != nil {
+		if errors.Is(err, gzip.ErrHeader) {
+			return errs.New(errs.Corrupt, "garbage follows the layer's gzip data")
+		}
+		return inflateError(err)
+	}
+	m.z.Multistream(false)
+	return nil
+}
+
+func (m *members) padding() error {
+	for {
+		c, err := m.br.ReadByte()
+		if err != nil {
+			return err
+		}
+		if c != 0 {
+			return errs.New(errs.Corrupt, "garbage follows the layer's gzip data")
+		}
+	}
+}
+
+// errReader gives a decompressor's errors their class.
+type errReader struct{ r io.Reader }
+
+func (e errReader) Read(p []byte) (int, error) {
+	n, err := e.r.Read(p)
+	return n, inflateError(err)
+}
+
+func inflateError(err error) error {
+	var e *errs.Error
+	switch {
+	case err == nil, err == io.EOF, errors.As(err, &e):
+		return err
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errs.New(errs.Corrupt, "the layer's compressed data ends in the middle")
+	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
+		return errs.New(errs.Unsupported, "the layer's zstd data needs a window of more than 128 MiB").
+			WithHint("recompress it without --ultra or --long")
+	}
+	// An error of the stream below has stopped the flow already, and the first
+	// error is the one that counts; so what is left is the data's own fault.
+	return errs.New(errs.Corrupt, "the layer's compressed data is damaged: %w", err)
+}
