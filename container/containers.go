@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"tug/errs"
+	"tug/image"
 	"tug/runtime"
 	"tug/spec"
 	"tug/state"
@@ -396,15 +397,15 @@ func (c *Containers) lock(id string) (*os.File, error) {
 	return d, nil
 }
 
-// UsersOf returns the short ids of the containers made from an image, for
-// refusing its removal. Call it with the reference lock held.
-func (c *Containers) UsersOf(image spec.Digest) []string {
+// UsersOf returns the containers made from an image, for refusing its removal.
+// Call it with the reference lock held.
+func (c *Containers) UsersOf(id spec.Digest) []image.User {
 	ids, _ := c.ids()
-	var users []string
-	for _, id := range ids {
-		var s spec.Container
-		if state.ReadJSON(c.path(id, fileConfig), &s) == nil && s.ImageID == image {
-			users = append(users, id)
+	var users []image.User
+	for _, ctr := range ids {
+		s, err := c.load(ctr)
+		if err == nil && s.ImageID == id {
+			users = append(users, image.User{Container: ctr, Running: s.State.Status == spec.StatusRunning})
 		}
 	}
 	return users

@@ -27,7 +27,8 @@ func Version() VersionInfo {
 type Info struct {
 	Containers, Running, Stopped int
 	Images                       int
-	Backend                      string // storage backend in use or to be used
+	Backend                      string   // storage backend in use or to be used
+	BackendsRefused              []string // why better ones are not used
 	Root, RunRoot                string
 	CgroupVersion                string // "1", "2", "hybrid"
 	CgroupName                   string
@@ -69,9 +70,11 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 		in.Memory = int64(si.Totalram) * int64(si.Unit)
 	}
 	in.SupervisorPid, _, in.Backend, _ = e.client.Ping(ctx)
+	storage, err := e.Layers.Storage()
 	if in.Backend == "" {
-		in.Backend, err = e.Layers.Backend()
+		in.Backend = storage.Backend
 	}
+	in.BackendsRefused = storage.Refused
 	return in, err
 }
 

@@ -242,6 +242,7 @@ type Session struct {
 
 	client   *Client
 	ctx      context.Context
+	start    uint64 // of Pid
 	id, key  string
 	opts     AttachOptions
 	conn     conn
@@ -255,7 +256,7 @@ func (c *Client) session(ctx context.Context, req *request, start bool) (*Sessio
 		return nil, err
 	}
 	s := &Session{
-		Tty: a.Tty, Pid: a.Pid, Warnings: a.Warnings, client: c, ctx: ctx,
+		Tty: a.Tty, Pid: a.Pid, start: a.Start, Warnings: a.Warnings, client: c, ctx: ctx,
 		id: req.ID, key: a.Key, opts: *req.Attach, conn: got, detached: make(chan struct{}),
 	}
 	if a.Stdin && len(files) > 0 {
@@ -337,3 +338,6 @@ func (s *Session) Resize(rows, cols uint16) error {
 	}
 	return sys.SetWinsize(s.Stdin, rows, cols)
 }
+
+// Signal sends a signal to the process.
+func (s *Session) Signal(sig syscall.Signal) error { return sys.SignalProcess(s.Pid, s.start, sig) }

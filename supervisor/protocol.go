@@ -72,6 +72,7 @@ type answer struct {
 	Stdin    bool     `json:",omitempty"` // an input descriptor came along
 	Warnings []string `json:",omitempty"`
 	Pid      int      `json:",omitempty"`
+	Start    uint64   `json:",omitempty"` // field 22 of /proc/Pid/stat
 	Backend  string   `json:",omitempty"` // of opPing
 	Running  int      `json:",omitempty"` // of opPing
 	Error    *failure `json:",omitempty"`

@@ -98,20 +98,20 @@ func (s *Supervisor) start(c conn, req *request) (*session, error) {
 		return nil, err
 	}
 	defer l.Release()
-	p, parked, warnings, err := s.begin(l, req)
+	p, warnings, err := s.begin(l, req)
 	if err != nil {
 		s.cfg.Starter.Failed(l.Run, err)
 		return nil, err
 	}
 	defer s.pool.refill()
-	return s.answer(c, p, req.Attach, answer{Pid: parked.Pid, Warnings: append(l.Warnings, warnings...)})
+	return s.answer(c, p, req.Attach, append(l.Warnings, warnings...))
 }
 
-func (s *Supervisor) begin(l *Launch, req *request) (p *procIO, parked *runtime.Parked, warnings []string, err error) {
+func (s *Supervisor) begin(l *Launch, req *request) (p *procIO, warnings []string, err error) {
 	defer closeUnused(l, &err)
-	parked, err = s.pool.get(l.Namespaces)
+	parked, err := s.pool.get(l.Namespaces)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	p = newProcIO(fmt.Sprintf("c:%s#%d", l.ID, l.Number), note{
 		ID: l.ID, Token: req.Token, Run: l.Number, Tty: l.Plan.Tty, StdinOnce: l.StdinOnce,
@@ -128,9 +128,9 @@ func (s *Supervisor) begin(l *Launch, req *request) (p *procIO, parked *runtime.
 	}
 	if err != nil {
 		s.abandon(p, parked)
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
-	return p, parked, warnings, nil
+	return p, warnings, nil
 }
 
 // run lets a prepared process go. In this order: it leaves the pool's entry
@@ -236,6 +236,11 @@ func (s *Supervisor) abandon(p *procIO, parked *runtime.Parked) {
 	s.forget(p)
 }
 
+// answer describes the process to its client.
+func (p *procIO) answer() answer {
+	return answer{Key: p.key, Tty: p.note.Tty, Pid: p.child.Pid, Start: p.child.Start}
+}
+
 // startedBy finds the process that an earlier asking of the same request
 // started.
 func (s *Supervisor) startedBy(req *request) *procIO {
@@ -257,7 +262,7 @@ func (s *Supervisor) rejoin(c conn, p *procIO, req *request) (*session, error) {
 	if p.startErr != nil {
 		return nil, p.startErr
 	}
-	a := answer{Key: p.key, Tty: p.note.Tty, Pid: p.child.Pid}
+	a := p.answer()
 	if req.Attach == nil {
 		return nil, c.send(frameAnswer, a)
 	}
@@ -268,8 +273,9 @@ func (s *Supervisor) rejoin(c conn, p *procIO, req *request) (*session, error) {
 
 // answer tells the client that the program runs and, if it wants to be
 // attached, makes its session.
-func (s *Supervisor) answer(c conn, p *procIO, o *AttachOptions, a answer) (*session, error) {
-	a.Key, a.Tty = p.key, p.note.Tty
+func (s *Supervisor) answer(c conn, p *procIO, o *AttachOptions, warnings []string) (*session, error) {
+	a := p.answer()
+	a.Warnings = warnings
 	var sess *session
 	if o != nil {
 		sess = newSession(c, p)
@@ -319,7 +325,7 @@ func (s *Supervisor) attach(c conn, req *request) (*session, error) {
 	}
 	sess := newSession(c, p)
 	sess.join(req.Attach, req.Resume)
-	return s.welcome(sess, req.Attach, answer{Key: p.key, Tty: p.note.Tty, Pid: p.child.Pid}), nil
+	return s.welcome(sess, req.Attach, p.answer()), nil
 }
 
 func (s *Supervisor) exec(c conn, req *request) (*session, error) {
@@ -351,7 +357,7 @@ func (s *Supervisor) exec(c conn, req *request) (*session, error) {
 		s.abandon(p, parked)
 		return nil, err
 	}
-	return s.answer(c, p, req.Attach, answer{Pid: parked.Pid, Warnings: warnings})
+	return s.answer(c, p, req.Attach, warnings)
 }
 
 // wait answers when the container is not running and its last run is wholly
