@@ -3,10 +3,10 @@
 package runtime
 
 import (
-	"os"
 	"testing"
 	"time"
 
+	"tug/spec"
 	"tug/sys"
 )
 
@@ -46,9 +46,8 @@ func BenchmarkStart(b *testing.B) {
 		}
 		run += time.Since(start)
 		start = time.Now()
-		waitPidfd(p.Pidfd)
-		exit += time.Since(start)
 		waitExit(b, p.Pid)
+		exit += time.Since(start)
 		root.Close()
 		p.Pidfd.Close()
 		f.r.Remove(p.Cgroup)
@@ -62,9 +61,25 @@ func BenchmarkStart(b *testing.B) {
 	us(exit, "exit-us")
 }
 
-// waitPidfd waits for the process to end.
-func waitPidfd(f *os.File) {
-	for sys.PidfdSignal(f, 0) == nil {
-		time.Sleep(20 * time.Microsecond)
+// BenchmarkColdStart is a start with no parked process at hand, from Park to
+// the known end of `true`.
+func BenchmarkColdStart(b *testing.B) {
+	f := newFixture(b)
+	dir := busybox(b)
+	for b.Loop() {
+		if o := f.run(dir, container("true")); o.err != nil || o.code != 0 {
+			b.Fatal(o)
+		}
+	}
+}
+
+// BenchmarkExec is an exec of `true`, from Exec to its known end.
+func BenchmarkExec(b *testing.B) {
+	f := newFixture(b)
+	r := f.running(nil)
+	for b.Loop() {
+		if o := r.exec(spec.ExecSpec{Args: []string{"true"}}); o.err != nil || o.code != 0 {
+			b.Fatal(o)
+		}
 	}
 }

@@ -71,7 +71,8 @@ func keep() int {
 
 var exits struct {
 	sync.Mutex
-	codes map[int]int
+	codes   map[int]int
+	changed chan struct{} // closed and renewed at each exit
 }
 
 func readExits(f *os.File) {
@@ -83,6 +84,10 @@ func readExits(f *os.File) {
 			exits.codes = map[int]int{}
 		}
 		exits.codes[pid] = code
+		if exits.changed != nil {
+			close(exits.changed)
+			exits.changed = nil
+		}
 		exits.Unlock()
 	}
 }
@@ -90,20 +95,25 @@ func readExits(f *os.File) {
 // waitExit returns the exit code of a process the keeper reaped.
 func waitExit(t testing.TB, pid int) int {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+	timeout := time.After(20 * time.Second)
+	for {
 		exits.Lock()
 		code, ok := exits.codes[pid]
-		if ok {
-			delete(exits.codes, pid)
+		delete(exits.codes, pid)
+		if exits.changed == nil {
+			exits.changed = make(chan struct{})
 		}
+		changed := exits.changed
 		exits.Unlock()
 		if ok {
 			return code
 		}
-		time.Sleep(200 * time.Microsecond)
+		select {
+		case <-changed:
+		case <-timeout:
+			t.Fatalf("process %d did not end", pid)
+		}
 	}
-	t.Fatalf("process %d did not end", pid)
-	return -1
 }
 
 var initOnce sync.Once
