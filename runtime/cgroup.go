@@ -329,6 +329,33 @@ func (c *cgroups) oomKilled(slot string) bool {
 	return false
 }
 
+// frozen reports whether the slot's processes are stopped by the freezer.
+func (c *cgroups) frozen(slot string) bool {
+	name, thawed := "freezer.state", "THAWED"
+	if c.v2 != "" {
+		name, thawed = "cgroup.freeze", "0"
+	}
+	file := c.file(slot, "freezer", name)
+	if file == "" {
+		return false
+	}
+	b, err := os.ReadFile(file)
+	return err == nil && strings.TrimSpace(string(b)) != thawed
+}
+
+// crowded reports whether the slot has nearly as many threads as it may have;
+// tug-init needs half a dozen until it is replaced by the program.
+func (c *cgroups) crowded(slot string) bool {
+	limit, err1 := os.ReadFile(c.file(slot, "pids", "pids.max"))
+	now, err2 := os.ReadFile(c.file(slot, "pids", "pids.current"))
+	if err1 != nil || err2 != nil {
+		return false
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(limit)))
+	used, _ := strconv.Atoi(strings.TrimSpace(string(now)))
+	return err == nil && used+8 > n
+}
+
 // writeFile writes a value to an existing cgroup file in one write.
 func writeFile(file, value string) error {
 	f, err := os.OpenFile(file, os.O_WRONLY, 0)

@@ -213,3 +213,41 @@ func TestHelperIsClosed(t *testing.T) {
 	waitExit(t, p.Pid)
 	p.Pidfd.Close()
 }
+
+// TestExecCrowded execs in a container that may have no more processes.
+func TestExecCrowded(t *testing.T) {
+	f := newFixture(t)
+	for limit := int64(1); limit <= 12; limit += 1 {
+		r := f.running(func(c *spec.Container) { c.Host.PidsLimit = &limit })
+		o := r.exec(spec.ExecSpec{Args: []string{"true"}})
+		if se := AsStartError(o.err); o.err != nil && (se == nil || se.Code != 126 || se.Msg != noRoom) {
+			t.Errorf("limit %d: %#v", limit, o.err)
+		}
+		if o.err != nil && limit > 8 {
+			t.Errorf("limit %d is enough: %v", limit, o.err)
+		}
+		r.stop()
+	}
+}
+
+// TestExecFrozen must not wait for a paused container, which would keep all
+// others from starting.
+func TestExecFrozen(t *testing.T) {
+	f := newFixture(t)
+	r := f.running(nil)
+	name, freeze, thaw := "freezer.state", "FROZEN", "THAWED"
+	if f.r.cgroups.v2 != "" {
+		name, freeze, thaw = "cgroup.freeze", "1", "0"
+	}
+	file := f.r.cgroups.file(r.p.Cgroup, "freezer", name)
+	if err := writeFile(file, freeze); err != nil {
+		t.Fatal(err)
+	}
+	if o := r.exec(execSh("true")); !errs.Is(o.err, errs.Conflict) {
+		t.Errorf("exec in a frozen container: %v", o.err)
+	}
+	if err := writeFile(file, thaw); err != nil {
+		t.Fatal(err)
+	}
+	want(t, r.exec(execSh("echo thawed")), 0, "thawed\n")
+}

@@ -151,12 +151,20 @@ func (r *Runtime) Exec(target Process, _ *ExecPlan) (*Parked, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.cgroups.frozen(target.Cgroup) {
+		// The thread that makes the process would freeze with it.
+		pidfd.Close()
+		return nil, errs.New(errs.Conflict, "the container is paused")
+	}
 	p, err := r.spawn(spawn{
 		args: []string{"tug-init", "exec"}, flags: sys.CloneParent,
 		slot: target.Cgroup, pidns: pidfd, target: target.Pid,
 	})
 	if err != nil {
 		pidfd.Close()
+		if r.cgroups.crowded(target.Cgroup) {
+			return nil, &StartError{Code: 126, Msg: noRoom}
+		}
 		return nil, fmt.Errorf("start a process in the container: %w", err)
 	}
 	p.target = pidfd
@@ -277,10 +285,15 @@ func (p *Parked) Prepare(pl *Plan, files Files) (console *os.File, warnings []st
 	return console, append(warnings, more...), nil
 }
 
+const noRoom = "the container's limit of processes (--pids-limit) leaves no room for one more"
+
 // lost explains that the process did not answer.
 func (p *Parked) lost(err error) error {
 	if p.ownCgroup && p.r.OOMKilled(p.Cgroup) {
 		return &StartError{Code: 125, Msg: "the memory limit is too low to start a process"}
+	}
+	if !p.ownCgroup && p.r.cgroups.crowded(p.Cgroup) {
+		return &StartError{Code: 126, Msg: noRoom}
 	}
 	return &StartError{Code: 125, Msg: fmt.Sprintf("tug-init (pid %d) died before the start: %v", p.Pid, err)}
 }

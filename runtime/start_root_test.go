@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"tug/spec"
 	"tug/sys"
@@ -294,4 +295,79 @@ func TestBindTrees(t *testing.T) {
 	if b, _ := os.ReadFile(filepath.Join(src, "hosts")); string(b) != "127.0.0.1 me\nx\n" {
 		t.Errorf("the file has %q", b)
 	}
+}
+
+// TestInit runs programs below the reaper: signals get through, the exit code
+// comes back, users and terminals work as without.
+func TestInit(t *testing.T) {
+	f := newFixture(t)
+	dir := busybox(t)
+	c := sh("trap 'echo got it; exit 5' USR1; echo up; while :; do sleep 0.01; done")
+	c.Host.Init, c.Tty, c.Config.User = true, true, "alice"
+	pl, _, err := MakePlan(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, out, _, err := f.start(dir, c, pl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := time.AfterFunc(10*time.Second, func() { sys.PidfdSignal(p.Pidfd, syscall.SIGKILL) })
+	defer stop.Stop()
+	// Before the program has set its trap, the signal would end it.
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(20 * time.Millisecond):
+				if n := childOf(p.Pid); n != 0 && catches(n, syscall.SIGUSR1) {
+					sys.PidfdSignal(p.Pidfd, syscall.SIGUSR1)
+				}
+			}
+		}
+	}()
+	text := <-out
+	close(done)
+	if code := waitExit(t, p.Pid); code != 5 || text != "up\r\ngot it\r\n" {
+		t.Errorf("exit %d, output %q", code, text)
+	}
+	p.Pidfd.Close()
+	f.r.Remove(p.Cgroup)
+
+	c = sh("kill -9 $$")
+	c.Host.Init = true
+	want(t, f.run(dir, c), 137, "")
+	c = container("/etc/passwd")
+	c.Host.Init = true
+	if se := AsStartError(f.run(dir, c).err); se == nil || se.Code != 126 {
+		t.Errorf("no program: %v", se)
+	}
+}
+
+// childOf returns a child of pid.
+func childOf(pid int) int {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, name := range stats {
+		b, _ := os.ReadFile(name)
+		before, after, _ := strings.Cut(string(b), ") ")
+		var state string
+		var child, parent int
+		fmt.Sscan(before, &child)
+		fmt.Sscan(after, &state, &parent)
+		if parent == pid {
+			return child
+		}
+	}
+	return 0
+}
+
+// catches reports whether pid has a handler of its own for sig.
+func catches(pid int, sig syscall.Signal) bool {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, after, _ := strings.Cut(string(b), "SigCgt:")
+	var set uint64
+	fmt.Sscanf(after, "%x", &set)
+	return set&(1<<(sig-1)) != 0
 }
