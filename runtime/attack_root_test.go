@@ -169,6 +169,21 @@ func TestDiscard(t *testing.T) {
 	}
 }
 
+// TestAfterClose parks on a closed runtime: an error, no panic, no hang.
+func TestAfterClose(t *testing.T) {
+	r, err := New(Options{InitPath: buildInit(t), Cgroup: fmt.Sprintf("tug-test-close-%d", os.Getpid())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Park(Namespaces{}); err == nil {
+		t.Error("parked on a closed runtime")
+	}
+	r.cgroups.removeParent()
+}
+
 // TestSupervisorDies kills a supervisor with parked, prepared and running
 // processes: the first two end, the last lives.
 func TestSupervisorDies(t *testing.T) {

@@ -42,6 +42,15 @@ func (p *Plan) Bind(target string, readOnly bool) {
 // Warnings tell what of it this machine cannot do. It reads nothing of the
 // container's file system: users and programs are looked up in the container.
 func MakePlan(c *spec.Container) (*Plan, []string, error) {
+	p, warnings, err := makePlan(c)
+	if err == nil && c.Host.Privileged {
+		p.Devices = hostDevices()
+	}
+	return p, warnings, err
+}
+
+// makePlan is MakePlan without the host's devices, which an exec has no use for.
+func makePlan(c *spec.Container) (*Plan, []string, error) {
 	opts, err := parseSecurity(c.Host.SecurityOpt)
 	if err != nil {
 		return nil, nil, err
@@ -72,9 +81,6 @@ func MakePlan(c *spec.Container) (*Plan, []string, error) {
 	if p.Mounts, err = tmpfsMounts(c.Host.Tmpfs); err != nil {
 		return nil, nil, err
 	}
-	if c.Host.Privileged {
-		p.Devices = hostDevices()
-	}
 	warnings, err := p.setCaps(c)
 	if err != nil {
 		return nil, nil, err
@@ -90,7 +96,7 @@ func MakeExecPlan(c *spec.Container, e *spec.ExecSpec) (*ExecPlan, error) {
 	if len(e.Args) == 0 || e.Args[0] == "" {
 		return nil, errs.New(errs.Invalid, "no command specified")
 	}
-	whole, _, err := MakePlan(c)
+	whole, _, err := makePlan(c)
 	if err != nil {
 		return nil, err
 	}

@@ -138,7 +138,6 @@ func (r *Runtime) Park(ns Namespaces) (*Parked, error) {
 		r.cgroups.removeLater(slot)
 		return nil, fmt.Errorf("park a process: %w", err)
 	}
-	p.hostNet = ns.HostNet
 	p.ownCgroup = true
 	return p, nil
 }
@@ -196,7 +195,6 @@ type Parked struct {
 	Process
 	r         *Runtime
 	sock      *os.File
-	hostNet   bool
 	ownCgroup bool     // of a container, not of an exec
 	target    *os.File // exec: pidfd of the container's first process
 }
@@ -229,7 +227,6 @@ func (r *Runtime) spawn(s spawn) (*Parked, error) {
 // *StartError; the process is of no use then, and Discard is the way out.
 func (p *Parked) Prepare(pl *Plan, files Files) (console *os.File, warnings []string, err error) {
 	msg := pl.Plan
-	msg.HostNet = p.hostNet
 	first := files.RootFS
 	if p.target != nil {
 		first = p.target

@@ -30,7 +30,8 @@ type spawn struct {
 type spawner struct {
 	cg   *cgroups
 	jobs chan job
-	done chan struct{}
+	quit chan struct{} // closed to end the thread
+	done chan struct{} // closed by the thread at its end
 }
 
 type job struct {
@@ -45,21 +46,25 @@ type result struct {
 }
 
 func newSpawner(cg *cgroups) *spawner {
-	s := &spawner{cg: cg, jobs: make(chan job), done: make(chan struct{})}
+	s := &spawner{cg: cg, jobs: make(chan job), quit: make(chan struct{}), done: make(chan struct{})}
 	go s.run()
 	return s
 }
 
 func (s *spawner) do(sp spawn) (int, *os.File, error) {
 	ch := make(chan result, 1)
-	s.jobs <- job{sp, ch}
+	select {
+	case s.jobs <- job{sp, ch}:
+	case <-s.quit:
+		return 0, nil, os.ErrClosed
+	}
 	r := <-ch
 	return r.pid, r.pidfd, r.err
 }
 
 // stop ends the thread and waits until it is out of its cgroup, nearly.
 func (s *spawner) stop() {
-	close(s.jobs)
+	close(s.quit)
 	<-s.done
 }
 
@@ -77,7 +82,17 @@ func (s *spawner) run() {
 		return
 	}
 	own, err := os.Open("/proc/self/ns/pid")
-	for j := range s.jobs {
+	for {
+		var j job
+		select {
+		case j = <-s.jobs:
+		case <-s.quit:
+			if own != nil {
+				own.Close()
+			}
+			close(s.done)
+			return
+		}
 		r := result{err: err}
 		clean := true
 		if err == nil {
@@ -90,10 +105,6 @@ func (s *spawner) run() {
 			return
 		}
 	}
-	if own != nil {
-		own.Close()
-	}
-	close(s.done)
 }
 
 // serve makes one process. clean tells that the thread is back where it was.

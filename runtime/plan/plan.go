@@ -50,7 +50,6 @@ type Plan struct {
 	Hostname   string   `json:",omitempty"`
 	Domainname string   `json:",omitempty"`
 	Privileged bool     `json:",omitempty"` // nothing masked, sysfs and cgroups writable
-	HostNet    bool     `json:",omitempty"`
 	ReadOnly   bool     `json:",omitempty"` // root file system
 	Mounts     []Mount  `json:",omitempty"`
 	Devices    []Device `json:",omitempty"` // beyond the standard ones
