@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"tug/runtime"
 	"tug/supervisor/keeper"
@@ -54,6 +55,12 @@ func (p *pool) park(ns runtime.Namespaces) (*runtime.Parked, error) {
 }
 
 func parkedKey(p *runtime.Parked) string { return fmt.Sprintf("p:%d.%d", p.Pid, p.StartTicks) }
+
+// refillDelay keeps a refill out of the way of the start before it: a short
+// program has ended by then, and its end refills at once.
+const refillDelay = 10 * time.Millisecond
+
+func (p *pool) refillLater() { time.AfterFunc(refillDelay, p.refill) }
 
 // refill parks in the background until the pool is full.
 func (p *pool) refill() {

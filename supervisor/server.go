@@ -103,7 +103,7 @@ func (s *Supervisor) start(c conn, req *request) (*session, error) {
 		s.cfg.Starter.Failed(l.Run, err)
 		return nil, err
 	}
-	defer s.pool.refill()
+	s.pool.refillLater()
 	return s.answer(c, p, req.Attach, append(l.Warnings, warnings...))
 }
 

@@ -272,6 +272,9 @@ func (s *Supervisor) finish(p *procIO) {
 	}
 	s.mu.Unlock()
 	close(p.done)
+	if !p.note.Exec {
+		time.AfterFunc(time.Millisecond, s.pool.refill)
+	}
 	for _, st := range p.streams {
 		if st != nil {
 			st.settled()
