@@ -169,6 +169,32 @@ func TestDiscard(t *testing.T) {
 	}
 }
 
+// TestParkedDescriptors: a parked process has nothing of the supervisor's but
+// what it was given.
+func TestParkedDescriptors(t *testing.T) {
+	f := newFixture(t)
+	keep, err := os.Open("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keep.Close()
+	syscall.Syscall(syscall.SYS_FCNTL, keep.Fd(), syscall.F_SETFD, 0)
+	p, err := f.r.Park(Namespaces{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.Pid))
+	for _, name := range links {
+		l, _ := os.Readlink(name)
+		if l != "/dev/null" && !strings.Contains(l, "tug-init") && !strings.HasPrefix(l, "anon_inode:") && !strings.HasPrefix(l, "socket:") {
+			t.Errorf("a parked process has %s open", l)
+		}
+	}
+	p.Discard()
+	waitExit(t, p.Pid)
+}
+
 // TestAfterClose parks on a closed runtime: an error, no panic, no hang.
 func TestAfterClose(t *testing.T) {
 	r, err := New(Options{InitPath: buildInit(t), Cgroup: fmt.Sprintf("tug-test-close-%d", os.Getpid())})

@@ -107,10 +107,17 @@ func (s *spawner) run() {
 	}
 }
 
+// initEnv is the environment of tug-init's Go runtime: no garbage collector for
+// a program that ends in milliseconds, and no descriptors on the cgroup kept
+// open to follow its CPU limit.
+func initEnv() []string {
+	return []string{"GOGC=off", "GOMAXPROCS=1", "GOTRACEBACK=single", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"}
+}
+
 // serve makes one process. clean tells that the thread is back where it was.
 func (s *spawner) serve(sp spawn, own *os.File) (r result, clean bool) {
 	clean = true
-	c := sys.Clone{Path: sp.path, Args: sp.args, Env: []string{"GOGC=off", "GOMAXPROCS=1", "GOTRACEBACK=single"}, Files: sp.files, Flags: sp.flags}
+	c := sys.Clone{Path: sp.path, Args: sp.args, Env: initEnv(), Files: sp.files, Flags: sp.flags}
 	if sp.pidns != nil {
 		if err := sys.Setns(sp.pidns, sys.NewPID); err != nil {
 			return result{err: err}, true

@@ -25,7 +25,7 @@ type Clone struct {
 	Path   string
 	Args   []string
 	Env    []string
-	Files  []*os.File // become descriptors 0, 1, 2 ...; nil entries stay closed
+	Files  []*os.File // become descriptors 0, 1, 2 ..., all there are; nil entries stay closed
 	Flags  uintptr    // New... and CloneParent
 	Cgroup *os.File   // directory of a v2 cgroup to start in (CLONE_INTO_CGROUP), or nil
 }

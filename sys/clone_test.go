@@ -14,8 +14,12 @@ func TestCloneExec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// One that would be inherited.
+	if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, r.Fd(), syscall.F_SETFD, 0); errno != 0 {
+		t.Fatal(errno)
+	}
 	pid, pidfd, err := CloneExec(Clone{
-		Path: "/bin/sh", Args: []string{"sh", "-c", "echo $A; test -e /proc/self/fd/0 || echo closed; exit 7"},
+		Path: "/bin/sh", Args: []string{"sh", "-c", "echo $A; test -e /proc/self/fd/0 || echo closed; set -- /proc/self/fd/*; echo $#; exit 7"},
 		Env: []string{"A=b"}, Files: []*os.File{nil, w, w},
 	})
 	if err != nil {
@@ -23,7 +27,7 @@ func TestCloneExec(t *testing.T) {
 	}
 	w.Close()
 	out, err := io.ReadAll(r)
-	if err != nil || string(out) != "b\nclosed\n" {
+	if err != nil || string(out) != "b\nclosed\n3\n" {
 		t.Errorf("output %q, %v", out, err)
 	}
 	if code, err := Reap(pid); code != 7 || err != nil {

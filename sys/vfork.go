@@ -37,7 +37,7 @@ type cloneArgs struct {
 }
 
 // vforkExec makes a process by clone3, puts fds in place as descriptors 0, 1,
-// 2 ..., and executes path. Numbers in fds must lie above len(fds), or be -1.
+// 2 ..., and executes path with no others open. Numbers in fds must lie above len(fds), or be -1.
 func vforkExec(path string, argv, env []string, fds []int32, flags uint64, cgroup int) (pid int, pidfd int, err error) {
 	path0, err := unix.BytePtrFromString(path)
 	if err != nil {
@@ -108,6 +108,8 @@ func vforkInChild(args *cloneArgs, path *byte, argv, env **byte, fds []int32, re
 			goto fail
 		}
 	}
+	// Also what this process inherited itself, without close-on-exec.
+	_, _, _ = unix.RawSyscall(unix.SYS_CLOSE_RANGE, uintptr(len(fds)), 1<<32-1, unix.CLOSE_RANGE_CLOEXEC)
 	_, _, err = unix.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(argv)), uintptr(unsafe.Pointer(env)))
 fail:
 	*report = err
