@@ -251,3 +251,31 @@ func TestExecFrozen(t *testing.T) {
 	}
 	want(t, r.exec(execSh("echo thawed")), 0, "thawed\n")
 }
+
+// TestHello runs the built-in image's program as its container would.
+func TestHello(t *testing.T) {
+	f := newFixture(t)
+	dir := busybox(t)
+	b, err := os.ReadFile(buildInit(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "hello"), b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := container("/hello")
+	c.Host.Memory, c.Host.NanoCPUs = 64<<20, 500_000_000
+	o := f.run(dir, c)
+	if o.err != nil || o.code != 0 {
+		t.Fatalf("exit %d, %v, %s", o.code, o.err, o.out)
+	}
+	for _, want := range []string{
+		"process       1 of its pid namespace; it sees 1 process", "host name     abababababab", "only itself (lo)",
+		"14 of root's 41", "refused by a seccomp filter", "memory 64 MiB, cpus 0.5, processes unlimited",
+	} {
+		if !strings.Contains(o.out, want) {
+			t.Errorf("no %q in:\n%s", want, o.out)
+		}
+	}
+	t.Log(o.out)
+}

@@ -26,7 +26,11 @@ func TestMain(m *testing.M) {
 		os.Exit(keep())
 	}
 	go readExits(os.NewFile(3, "exits"))
-	os.Exit(m.Run())
+	code := m.Run()
+	if initPath != "" {
+		os.RemoveAll(filepath.Dir(initPath))
+	}
+	os.Exit(code)
 }
 
 func keep() int {
