@@ -1,0 +1,214 @@
+// Package cli is tug's command line: Docker's commands, flags, tables,
+// templates, JSON, messages and exit codes over package engine. It parses,
+// calls one or two functions of the engine and prints; it holds no logic of
+// images or containers, and no state between two calls of Main.
+//
+// A command is a row of the table in commands.go. Only the row that is asked
+// for is set up, so the number of commands and flags costs nothing at start.
+// Parsing is pflag; cobra is used for shell completion alone, over the same
+// table.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"tug/engine"
+	"tug/spec"
+)
+
+// Stdio is what the program reads and writes. Terminals are recognized when
+// the streams are *os.File.
+type Stdio struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// app is one run of the program.
+type app struct {
+	Stdio
+	ctx  context.Context
+	opts engine.Options
+	name string // of the command as the user called it, without "tug "
+
+	opened *engine.Engine
+	term   terminal
+}
+
+// Main runs the command line args (without the program's name) and returns the
+// exit code.
+func Main(args []string, stdio Stdio) (code int) {
+	a := &app{Stdio: stdio, ctx: context.Background()}
+	// A panic must not leave the user's terminal in raw mode.
+	defer a.restore()
+	return a.report(a.main(args))
+}
+
+// engine opens the store, once.
+func (a *app) engine() (*engine.Engine, error) {
+	if a.opened == nil {
+		e, err := engine.Open(a.opts)
+		if err != nil {
+			return nil, err
+		}
+		a.opened = e
+	}
+	return a.opened, nil
+}
+
+// globals are the flags before the command's name.
+type globals struct {
+	version, help, debug bool
+	logLevel             string
+}
+
+func (a *app) globalFlags(g *globals) *pflag.FlagSet {
+	fs := newFlagSet()
+	fs.StringVar(&a.opts.Root, "root", fromEnv("TUG_ROOT", engine.DefaultRoot), "Directory of the store")
+	fs.StringVar(&a.opts.Run, "run-root", fromEnv("TUG_RUN_ROOT", engine.DefaultRun), "Directory of sockets and mounts")
+	fs.StringVar(&a.opts.Storage, "storage", os.Getenv("TUG_STORAGE"), `How layers are mounted ("erofs", "erofs-loop", "dir"; default: the first that works)`)
+	fs.BoolVarP(&g.debug, "debug", "D", false, "Enable debug mode")
+	fs.StringVarP(&g.logLevel, "log-level", "l", "info", `Set the logging level ("debug", "info", "warn", "error", "fatal")`)
+	fs.BoolVarP(&g.version, "version", "v", false, "Print version information and quit")
+	fs.BoolVarP(&g.help, "help", "h", false, "Print usage")
+	hide(fs, "help")
+	return fs
+}
+
+func fromEnv(name, otherwise string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return otherwise
+}
+
+func (a *app) main(args []string) error {
+	var g globals
+	fs := a.globalFlags(&g)
+	if err := fs.Parse(args); err != nil {
+		return a.usageError(125, "tug [OPTIONS] COMMAND [ARG...]", "tug", "%v", err)
+	}
+	if err := checkLogLevel(g.logLevel); err != nil {
+		return &exitError{code: 1, err: err}
+	}
+	rest := fs.Args()
+	switch {
+	case g.version:
+		version, build := versionAndBuild()
+		return a.printf("tug version %s, build %s\n", version, build)
+	case len(rest) == 0:
+		return a.printHelp(fs)
+	case g.help:
+		return a.help(fs, rest)
+	}
+	return a.dispatch(fs, rest)
+}
+
+func checkLogLevel(s string) error {
+	switch strings.ToLower(s) {
+	case "debug", "info", "warn", "warning", "error", "fatal", "panic", "trace":
+		return nil
+	}
+	return fmt.Errorf("unable to parse logging level: %s", s)
+}
+
+func (a *app) dispatch(global *pflag.FlagSet, args []string) error {
+	switch args[0] {
+	case "help":
+		return a.help(global, args[1:])
+	case "completion", "__complete", "__completeNoDesc":
+		return a.complete(args)
+	}
+	c, name, rest := find(commands(), args)
+	if c != nil {
+		return a.run(c, name, rest)
+	}
+	if g := findGroup(args[0]); g != nil {
+		return a.runGroup(g, rest)
+	}
+	if missing(args[0]) {
+		return &exitError{code: 1, err: fmt.Errorf("tug %s is not there yet", args[0])}
+	}
+	return &exitError{code: 1, err: fmt.Errorf("unknown command: tug %s", args[0]), help: "tug"}
+}
+
+// runGroup handles a group without one of its commands.
+func (a *app) runGroup(g *group, rest []string) error {
+	if len(rest) == 0 || rest[0] == "--help" || rest[0] == "help" || rest[0] == "-h" {
+		return a.printGroupHelp(g)
+	}
+	if missing(g.name + " " + rest[0]) {
+		return &exitError{code: 1, err: fmt.Errorf("tug %s %s is not there yet", g.name, rest[0])}
+	}
+	if strings.HasPrefix(rest[0], "-") {
+		return a.usageError(125, "tug "+g.name+" COMMAND", "tug "+g.name, "unknown flag: %s", rest[0])
+	}
+	return a.usageError(1, "tug "+g.name+" COMMAND", "tug "+g.name, "unknown command: tug %s %s", g.name, rest[0])
+}
+
+// run parses the flags of command c and runs it.
+func (a *app) run(c *command, name string, args []string) error {
+	a.name = name
+	fs := newFlagSet()
+	fs.SetInterspersed(!c.passArgs)
+	help := fs.Bool("help", false, "Print usage")
+	hide(fs, "help")
+	body := c.setup(a, fs)
+	short := helpShorthand(fs, args, c.passArgs)
+	if err := fs.Parse(args); err != nil && !short {
+		if errors.Is(err, pflag.ErrHelp) {
+			return a.printCommandHelp(c, name, fs)
+		}
+		return a.usageError(125, "tug "+name+c.arguments(), "tug "+name, "%v", err)
+	}
+	if *help || short {
+		return a.printCommandHelp(c, name, fs)
+	}
+	if err := missingFlags(fs, name); err != nil {
+		return &exitError{code: 125, err: err, help: "tug " + name}
+	}
+	if err := c.args.check(len(fs.Args())); err != "" {
+		return a.usageError(1, "tug "+name+c.arguments(), "tug "+name, "'tug %s' %s", name, err)
+	}
+	return body(fs.Args())
+}
+
+// helpShorthand reports whether args ask for help by -h where the command has
+// no such flag of its own.
+func helpShorthand(fs *pflag.FlagSet, args []string, passArgs bool) bool {
+	return len(args) == 1 && args[0] == "-h" && fs.ShorthandLookup("h") == nil && !passArgs
+}
+
+func newFlagSet() *pflag.FlagSet {
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	fs.SetInterspersed(false)
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	return fs
+}
+
+// hide keeps flags out of help texts.
+func hide(fs *pflag.FlagSet, names ...string) {
+	for _, n := range names {
+		fs.Lookup(n).Hidden = true
+	}
+}
+
+// versionAndBuild splits "v0.1.0-3-gabcdef0" of git describe.
+func versionAndBuild() (version, build string) {
+	v := strings.TrimPrefix(spec.Version, "v")
+	dirty := ""
+	if d, ok := strings.CutSuffix(v, "-dirty"); ok {
+		v, dirty = d, "-dirty"
+	}
+	if i := strings.LastIndex(v, "-g"); i > 0 {
+		return v[:i] + dirty, v[i+2:]
+	}
+	return v + dirty, v
+}

@@ -1,0 +1,226 @@
+package cli
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	units "github.com/docker/go-units"
+	"github.com/spf13/pflag"
+
+	"tug/engine"
+	"tug/image"
+	"tug/spec"
+)
+
+type imagesOptions struct {
+	all, digests, noTrunc, quiet bool
+	format                       string
+	filter                       filterValue
+}
+
+func setupImages(a *app, fs *pflag.FlagSet) func([]string) error {
+	o := &imagesOptions{}
+	fs.BoolVarP(&o.all, "all", "a", false, "Show all images (there are no intermediate images to hide)")
+	fs.BoolVar(&o.digests, "digests", false, "Show digests")
+	o.filter.flag(fs)
+	fs.StringVar(&o.format, "format", "", formatUsage)
+	fs.BoolVar(&o.noTrunc, "no-trunc", false, "Don't truncate output")
+	fs.BoolVarP(&o.quiet, "quiet", "q", false, "Only show image IDs")
+	absentFlags(fs, "tree:bool")
+	return func(args []string) error {
+		e, err := a.engine()
+		if err != nil {
+			return err
+		}
+		if len(args) == 1 {
+			o.filter.Set("reference=" + args[0])
+		}
+		return a.images(e, o)
+	}
+}
+
+func (a *app) images(e *engine.Engine, o *imagesOptions) error {
+	list, err := e.Images.List()
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(list, func(a, b *image.Image) int { return createdOf(b).Compare(createdOf(a)) })
+	match, err := o.matcher(e.Images)
+	if err != nil {
+		return err
+	}
+	var rows []*imageRow
+	for _, img := range list {
+		if match(img) {
+			rows = append(rows, o.rows(img)...)
+		}
+	}
+	format := o.format
+	if o.quiet && (format == "" || format == "table") {
+		format = "{{.ID}}"
+	}
+	defaults := []string{"Repository", "Tag", "ID", "Since", "Size"}
+	if o.digests {
+		defaults = []string{"Repository", "Tag", "Digest", "ID", "Since", "Size"}
+	}
+	columns := imageColumns()
+	if format != "" && format != "table" {
+		columns = columns[1:] // Since is for the default table only
+	}
+	return writeTable(a.Out, format, columns, defaults, rows, func(r *imageRow) map[string]string { return r.img.Config.Config.Labels })
+}
+
+func createdOf(img *image.Image) time.Time {
+	if img.Config.Created == nil {
+		return time.Time{}
+	}
+	return *img.Config.Created
+}
+
+func (o *imagesOptions) matcher(images *image.Images) (func(*image.Image) bool, error) {
+	f := o.filter
+	if err := f.known("reference", "dangling", "label", "before", "since"); err != nil {
+		return nil, err
+	}
+	dangling, isDangling, err := f.bool("dangling")
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range f["reference"] {
+		if _, err := path.Match(p, ""); err != nil {
+			return nil, fmt.Errorf("invalid filter 'reference=%s': %w", p, err)
+		}
+	}
+	limit := map[string]time.Time{}
+	for _, name := range []string{"before", "since"} {
+		for _, ref := range f[name] {
+			img, err := images.Resolve(ref)
+			if err != nil {
+				return nil, err
+			}
+			limit[name] = createdOf(img)
+		}
+	}
+	before, since := limit["before"], limit["since"]
+	return func(img *image.Image) bool {
+		return (!isDangling || dangling == (len(img.Names) == 0)) &&
+			f.any("reference", func(p string) bool {
+				return slices.ContainsFunc(slices.Concat(img.Names, img.Digests), func(n string) bool { return matchReference(p, n) })
+			}) &&
+			f.labels(img.Config.Config.Labels) &&
+			(before.IsZero() || createdOf(img).Before(before)) && (since.IsZero() || createdOf(img).After(since))
+	}, nil
+}
+
+// matchReference reports whether pattern (path.Match) stands for an image's
+// name: its repository, or repository and tag, in short or full form.
+func matchReference(pattern, name string) bool {
+	ref, err := spec.ParseReference(name)
+	if err != nil {
+		return false
+	}
+	for _, n := range []string{ref.Familiar(), ref.FamiliarName(), ref.String(), ref.Name()} {
+		if ok, _ := path.Match(pattern, n); ok {
+			return true
+		}
+	}
+	// A pattern that is itself a reference in its full form, or without tag.
+	p, err := spec.ParseReference(pattern)
+	return err == nil && (p.Tag == "" && p.Digest == "" && p.Name() == ref.Name() || p.String() == ref.String())
+}
+
+// imageRow is one line of images: an image by one of its names.
+type imageRow struct {
+	img              *image.Image
+	repo, tag        string
+	digest           string
+	now              time.Time
+	noTrunc, digests bool
+}
+
+const noneText = "<none>"
+
+// rows are the lines of one image: a line per tag, and a repository known only
+// by digest as a line without one.
+func (o *imagesOptions) rows(img *image.Image) []*imageRow {
+	row := func(repo, tag, digest string) *imageRow {
+		return &imageRow{img: img, repo: repo, tag: tag, digest: digest, now: time.Now(), noTrunc: o.noTrunc, digests: o.digests}
+	}
+	if o.quiet && o.format == "" {
+		return []*imageRow{row(noneText, noneText, noneText)}
+	}
+	digests := map[string]string{} // repository -> digest
+	for _, d := range img.Digests {
+		repo, digest, _ := strings.Cut(d, "@")
+		digests[repo] = digest
+	}
+	var rows []*imageRow
+	for _, n := range img.Names {
+		if !o.wanted(n) {
+			continue
+		}
+		i := strings.LastIndexByte(n, ':')
+		repo, tag := n[:max(i, 0)], n[i+1:]
+		d := noneText
+		if digests[repo] != "" {
+			d = digests[repo]
+		}
+		rows = append(rows, row(repo, tag, d))
+	}
+	for _, repo := range sortedKeys(digests) {
+		tagged := slices.ContainsFunc(img.Names, func(n string) bool { return strings.HasPrefix(n, repo+":") })
+		if !tagged && o.wanted(repo+"@"+digests[repo]) {
+			rows = append(rows, row(repo, noneText, digests[repo]))
+		}
+	}
+	if len(img.Names) == 0 && len(rows) == 0 && len(o.filter["reference"]) == 0 {
+		rows = append(rows, row(noneText, noneText, noneText))
+	}
+	return rows
+}
+
+func (o *imagesOptions) wanted(name string) bool {
+	return o.filter.any("reference", func(p string) bool { return matchReference(p, name) })
+}
+
+func imageColumns() []column[*imageRow] {
+	na := func(*imageRow) string { return "N/A" }
+	return []column[*imageRow]{
+		{"Since", "CREATED", func(r *imageRow) string {
+			if s := r.since(); s != "" {
+				return s
+			}
+			return "N/A"
+		}},
+		{"ID", "IMAGE ID", (*imageRow).id},
+		{"Repository", "REPOSITORY", func(r *imageRow) string { return r.repo }},
+		{"Tag", "TAG", func(r *imageRow) string { return r.tag }},
+		{"Digest", "DIGEST", func(r *imageRow) string { return r.digest }},
+		{"CreatedSince", "CREATED", (*imageRow).since},
+		{"CreatedAt", "CREATED AT", func(r *imageRow) string { return createdOf(r.img).Local().Format(createdLayout) }},
+		{"Size", "SIZE", (*imageRow).size},
+		{"Containers", "CONTAINERS", na},
+		{"VirtualSize", "SIZE", (*imageRow).size},
+		{"SharedSize", "SHARED SIZE", na},
+		{"UniqueSize", "UNIQUE SIZE", na},
+	}
+}
+
+func (r *imageRow) id() string {
+	if r.noTrunc {
+		return r.img.ID.String()
+	}
+	return r.img.ID.Short()
+}
+
+func (r *imageRow) since() string {
+	if t := createdOf(r.img); !t.IsZero() && t.Unix() != 0 {
+		return ago(r.now, t)
+	}
+	return ""
+}
+
+func (r *imageRow) size() string { return units.HumanSizeWithPrecision(float64(r.img.Size), 3) }

@@ -1,0 +1,190 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/pflag"
+
+	"tug/engine"
+	"tug/errs"
+)
+
+const inspectFormatUsage = "Format output using a custom template:\n" +
+	"'json':             Print in JSON format\n" +
+	"'TEMPLATE':         Print output using the given Go template"
+
+type inspectOptions struct {
+	format, typ string
+	size        bool
+}
+
+func setupInspect(a *app, fs *pflag.FlagSet) func([]string) error {
+	o := &inspectOptions{}
+	fs.StringVarP(&o.format, "format", "f", "", inspectFormatUsage)
+	fs.BoolVarP(&o.size, "size", "s", false, "Display total file sizes if the type is container")
+	fs.StringVar(&o.typ, "type", "", `Only inspect objects of the given type ("container", "image")`)
+	return func(args []string) error { return a.inspect(o, args) }
+}
+
+func setupContainerInspect(a *app, fs *pflag.FlagSet) func([]string) error {
+	o := &inspectOptions{typ: "container"}
+	fs.StringVarP(&o.format, "format", "f", "", inspectFormatUsage)
+	fs.BoolVarP(&o.size, "size", "s", false, "Display total file sizes")
+	return func(args []string) error { return a.inspect(o, args) }
+}
+
+func setupImageInspect(a *app, fs *pflag.FlagSet) func([]string) error {
+	o := &inspectOptions{typ: "image"}
+	fs.StringVarP(&o.format, "format", "f", "", inspectFormatUsage)
+	absentFlags(fs, "platform:string")
+	return func(args []string) error { return a.inspect(o, args) }
+}
+
+// inspect prints the objects that names stand for: an array of JSON objects, or
+// a template's output per object. What was found is printed also when another
+// name does not exist.
+func (a *app) inspect(o *inspectOptions, names []string) error {
+	find, err := o.finder()
+	if err != nil {
+		return err
+	}
+	e, err := a.engine()
+	if err != nil {
+		return err
+	}
+	var found []any
+	var failed []error
+	for _, name := range names {
+		v, err := find(a, e, name)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		found = append(found, v)
+	}
+	if err := o.print(a.Out, found); err != nil {
+		return err
+	}
+	for _, err := range failed {
+		a.complain(err)
+	}
+	if len(failed) > 0 {
+		return &exitError{code: 1}
+	}
+	return nil
+}
+
+type finder func(a *app, e *engine.Engine, name string) (any, error)
+
+// finder returns how names are looked up: by the type asked for, else among
+// containers, then among images.
+func (o *inspectOptions) finder() (finder, error) {
+	switch o.typ {
+	case "container":
+		return o.findContainer, nil
+	case "image":
+		return findImage, nil
+	case "":
+		return func(a *app, e *engine.Engine, name string) (any, error) {
+			v, err := o.findContainer(a, e, name)
+			if !errs.Is(err, errs.NotFound) {
+				return v, err
+			}
+			if v, err = findImage(a, e, name); errs.Is(err, errs.NotFound) || errs.Is(err, errs.Invalid) {
+				err = errs.New(errs.NotFound, "no such object: %s", name)
+			}
+			return v, err
+		}, nil
+	case "config", "network", "node", "plugin", "secret", "service", "task", "volume":
+		return nil, fmt.Errorf("tug inspect: --type %s is not there yet", o.typ)
+	}
+	return nil, fmt.Errorf("%q is not a valid value for --type", o.typ)
+}
+
+func (o *inspectOptions) findContainer(a *app, e *engine.Engine, name string) (any, error) {
+	c, err := e.Containers.Find(name)
+	if err != nil {
+		return nil, err
+	}
+	v := toContainerJSON(e, c)
+	if o.size {
+		rw, root, err := e.Sizes(c)
+		if err != nil {
+			return nil, err
+		}
+		v.SizeRw, v.SizeRootFs = &rw, &root
+	}
+	return v, nil
+}
+
+func findImage(_ *app, e *engine.Engine, name string) (any, error) { return e.Images.Inspect(name) }
+
+func (o *inspectOptions) print(out io.Writer, found []any) error {
+	if o.format == "" {
+		return printIndented(out, found)
+	}
+	format := o.format
+	if format == "json" {
+		format = "{{json .}}"
+	}
+	tmpl, err := parseTemplate(format)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	for _, v := range found {
+		if err := executeEither(&b, tmpl.Execute, v); err != nil {
+			// What came before is printed, as Docker does.
+			out.Write(b.Bytes())
+			return templateError(err)
+		}
+		b.WriteByte('\n')
+	}
+	_, err = out.Write(b.Bytes())
+	return err
+}
+
+// executeEither executes a template on v and, where v does not have what the
+// template asks for, on v's JSON: .Id and .ID both work.
+func executeEither(b *bytes.Buffer, execute func(io.Writer, any) error, v any) error {
+	var try bytes.Buffer
+	if first := execute(&try, v); first != nil {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		dec := json.NewDecoder(bytes.NewReader(raw))
+		dec.UseNumber()
+		var m any
+		if err := dec.Decode(&m); err != nil {
+			return err
+		}
+		try.Reset()
+		if execute(&try, m) != nil {
+			return first
+		}
+	}
+	_, err := try.WriteTo(b)
+	return err
+}
+
+// printIndented prints objects as one JSON array, indented by four.
+func printIndented(out io.Writer, found []any) error {
+	if len(found) == 0 {
+		_, err := io.WriteString(out, "[]\n")
+		return err
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "    ")
+	if err := enc.Encode(found); err != nil {
+		return errors.Join(errors.New("inspect: write JSON"), err)
+	}
+	_, err := out.Write(b.Bytes())
+	return err
+}

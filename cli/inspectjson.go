@@ -1,0 +1,297 @@
+package cli
+
+import (
+	"time"
+
+	"tug/container"
+	"tug/engine"
+	"tug/runtime/plan"
+	"tug/spec"
+)
+
+// The JSON of `inspect` for a container: Docker's fields in Docker's order
+// (Engine API v1.50, GET /containers/{id}/json). Fields of things that tug does
+// not have yet are there with Docker's empty values, since scripts read them.
+
+type containerJSON struct {
+	ID              string `json:"Id"`
+	Created         string
+	Path            string
+	Args            []string
+	State           stateJSON
+	Image           string
+	ResolvConfPath  string
+	HostnamePath    string
+	HostsPath       string
+	LogPath         string
+	Name            string
+	RestartCount    int
+	Driver          string
+	Platform        string
+	MountLabel      string
+	ProcessLabel    string
+	AppArmorProfile string
+	ExecIDs         []string
+	HostConfig      hostConfigJSON
+	GraphDriver     graphDriverJSON
+	SizeRw          *int64 `json:",omitempty"`
+	SizeRootFs      *int64 `json:",omitempty"`
+	Mounts          []any
+	Config          configJSON
+	NetworkSettings networkJSON
+}
+
+type stateJSON struct {
+	Status     string
+	Running    bool
+	Paused     bool
+	Restarting bool
+	OOMKilled  bool
+	Dead       bool
+	Pid        int
+	ExitCode   int
+	Error      string
+	StartedAt  string
+	FinishedAt string
+}
+
+type graphDriverJSON struct {
+	Data map[string]string
+	Name string
+}
+
+type hostConfigJSON struct {
+	Binds           []string
+	ContainerIDFile string
+	LogConfig       logConfigJSON
+	NetworkMode     string
+	PortBindings    map[string]any
+	RestartPolicy   restartJSON
+	AutoRemove      bool
+	VolumeDriver    string
+	VolumesFrom     []string
+	ConsoleSize     [2]uint
+	CapAdd          []string
+	CapDrop         []string
+	CgroupnsMode    string
+	DNS             []string `json:"Dns"`
+	DNSOptions      []string `json:"DnsOptions"`
+	DNSSearch       []string `json:"DnsSearch"`
+	ExtraHosts      []string
+	GroupAdd        []string
+	IpcMode         string
+	Cgroup          string
+	Links           []string
+	OomScoreAdj     int
+	PidMode         string
+	Privileged      bool
+	PublishAllPorts bool
+	ReadonlyRootfs  bool
+	SecurityOpt     []string
+	Tmpfs           map[string]string `json:",omitempty"`
+	UTSMode         string
+	UsernsMode      string
+	ShmSize         int64
+	Runtime         string
+	Isolation       string
+
+	CPUShares            int64 `json:"CpuShares"`
+	Memory               int64
+	NanoCPUs             int64 `json:"NanoCpus"`
+	CgroupParent         string
+	BlkioWeight          uint16
+	BlkioWeightDevice    []any
+	BlkioDeviceReadBps   []any
+	BlkioDeviceWriteBps  []any
+	BlkioDeviceReadIOps  []any
+	BlkioDeviceWriteIOps []any
+	CPUPeriod            int64 `json:"CpuPeriod"`
+	CPUQuota             int64 `json:"CpuQuota"`
+	CPURealtimePeriod    int64 `json:"CpuRealtimePeriod"`
+	CPURealtimeRuntime   int64 `json:"CpuRealtimeRuntime"`
+	CpusetCpus           string
+	CpusetMems           string
+	Devices              []any
+	DeviceCgroupRules    []string
+	DeviceRequests       []any
+	MemoryReservation    int64
+	MemorySwap           int64
+	MemorySwappiness     *int64
+	OomKillDisable       *bool
+	PidsLimit            *int64
+	Ulimits              []spec.Ulimit
+	CPUCount             int64 `json:"CpuCount"`
+	CPUPercent           int64 `json:"CpuPercent"`
+	IOMaximumIOps        uint64
+	IOMaximumBandwidth   uint64
+	MaskedPaths          []string
+	ReadonlyPaths        []string
+	Init                 *bool `json:",omitempty"`
+}
+
+type logConfigJSON struct {
+	Type   string
+	Config map[string]string
+}
+
+type restartJSON struct {
+	Name              string
+	MaximumRetryCount int
+}
+
+type configJSON struct {
+	Hostname     string
+	Domainname   string
+	User         string
+	AttachStdin  bool
+	AttachStdout bool
+	AttachStderr bool
+	ExposedPorts map[string]struct{} `json:",omitempty"`
+	Tty          bool
+	OpenStdin    bool
+	StdinOnce    bool
+	Env          []string
+	Cmd          []string
+	Healthcheck  *spec.Healthcheck `json:",omitempty"`
+	ArgsEscaped  bool              `json:",omitempty"`
+	Image        string
+	Volumes      map[string]struct{}
+	WorkingDir   string
+	Entrypoint   []string
+	OnBuild      []string
+	Labels       map[string]string
+	StopSignal   string   `json:",omitempty"`
+	StopTimeout  *int     `json:",omitempty"`
+	Shell        []string `json:",omitempty"`
+}
+
+type networkJSON struct {
+	Bridge                 string
+	SandboxID              string
+	SandboxKey             string
+	Ports                  map[string]any
+	HairpinMode            bool
+	LinkLocalIPv6Address   string
+	LinkLocalIPv6PrefixLen int
+	SecondaryIPAddresses   []any
+	SecondaryIPv6Addresses []any
+	EndpointID             string
+	Gateway                string
+	GlobalIPv6Address      string
+	GlobalIPv6PrefixLen    int
+	IPAddress              string
+	IPPrefixLen            int
+	IPv6Gateway            string
+	MacAddress             string
+	Networks               map[string]endpointJSON
+}
+
+type endpointJSON struct {
+	IPAMConfig          any
+	Links               []string
+	Aliases             []string
+	MacAddress          string
+	DriverOpts          map[string]string
+	GwPriority          int
+	NetworkID           string
+	EndpointID          string
+	Gateway             string
+	IPAddress           string
+	IPPrefixLen         int
+	IPv6Gateway         string
+	GlobalIPv6Address   string
+	GlobalIPv6PrefixLen int
+	DNSNames            []string
+}
+
+func toContainerJSON(e *engine.Engine, c *container.Summary) *containerJSON {
+	cs := e.Containers
+	return &containerJSON{
+		ID: c.ID, Created: stamp(c.Created), Path: c.Path, Args: notNil(c.Args),
+		State: toStateJSON(&c.State), Image: c.ImageID.String(),
+		ResolvConfPath: cs.ResolvConf(c.ID), HostnamePath: cs.Hostname(c.ID), HostsPath: cs.Hosts(c.ID),
+		LogPath: cs.LogDir(c.ID), Name: "/" + c.Name, Driver: "overlay", Platform: c.Platform.OS,
+		HostConfig: toHostConfigJSON(c), Mounts: []any{}, Config: toConfigJSON(c),
+		GraphDriver: graphDriverJSON{Name: "overlay", Data: map[string]string{
+			"UpperDir": cs.UpperDir(c.ID), "WorkDir": cs.WorkDir(c.ID),
+		}},
+		NetworkSettings: networkJSON{
+			Ports: map[string]any{}, Networks: map[string]endpointJSON{c.Host.NetworkMode: {}},
+		},
+	}
+}
+
+func toStateJSON(s *spec.State) stateJSON {
+	return stateJSON{
+		Status: s.Status, Running: s.Status == spec.StatusRunning, OOMKilled: s.OOMKilled, Dead: s.Status == spec.StatusDead,
+		Pid: s.Pid, ExitCode: s.ExitCode, Error: s.Error, StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
+	}
+}
+
+// stamp is a time in Docker's JSON; the zero time is 0001-01-01T00:00:00Z.
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
+// notNil keeps an empty list from being null.
+func notNil(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
+
+func toHostConfigJSON(c *container.Summary) hostConfigJSON {
+	h := &c.Host
+	out := hostConfigJSON{
+		LogConfig:   logConfigJSON{Type: "cri", Config: map[string]string{}},
+		NetworkMode: h.NetworkMode, PortBindings: map[string]any{}, RestartPolicy: restartJSON{Name: "no"},
+		AutoRemove: h.AutoRemove, CapAdd: h.CapAdd, CapDrop: h.CapDrop, CgroupnsMode: "private",
+		DNS: []string{}, DNSOptions: []string{}, DNSSearch: []string{}, IpcMode: "private",
+		Privileged: h.Privileged, ReadonlyRootfs: h.ReadonlyRootfs, SecurityOpt: h.SecurityOpt, Tmpfs: h.Tmpfs,
+		ShmSize: shmSize, Runtime: "tug", Memory: h.Memory, NanoCPUs: h.NanoCPUs, PidsLimit: h.PidsLimit,
+		BlkioWeightDevice: []any{}, BlkioDeviceReadBps: []any{}, BlkioDeviceWriteBps: []any{},
+		BlkioDeviceReadIOps: []any{}, BlkioDeviceWriteIOps: []any{}, Devices: []any{},
+		Ulimits: h.Ulimits, MaskedPaths: maskedPaths(h), ReadonlyPaths: readonlyPaths(h),
+	}
+	if out.Ulimits == nil {
+		out.Ulimits = []spec.Ulimit{}
+	}
+	if h.Init {
+		out.Init = &h.Init
+	}
+	return out
+}
+
+// shmSize is the size of /dev/shm, Docker's default.
+const shmSize = 64 << 20
+
+func toConfigJSON(c *container.Summary) configJSON {
+	r := &c.Config
+	labels := r.Labels
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	return configJSON{
+		Hostname: c.Hostname, Domainname: c.Domainname, User: r.User,
+		AttachStdin: c.AttachIn, AttachStdout: c.AttachOut, AttachStderr: c.AttachErr,
+		ExposedPorts: r.ExposedPorts, Tty: c.Tty, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce,
+		Env: r.Env, Cmd: r.Cmd, Healthcheck: r.Healthcheck, ArgsEscaped: r.ArgsEscaped,
+		Image: c.Image, Volumes: r.Volumes, WorkingDir: r.WorkingDir, Entrypoint: r.Entrypoint, OnBuild: r.OnBuild,
+		Labels: labels, StopSignal: r.StopSignal, StopTimeout: r.StopTimeout, Shell: r.Shell,
+	}
+}
+
+// maskedPaths and readonlyPaths are what the container cannot see or change; a
+// privileged one sees all.
+func maskedPaths(h *spec.HostConfig) []string {
+	if h.Privileged {
+		return nil
+	}
+	return plan.Masked()
+}
+
+func readonlyPaths(h *spec.HostConfig) []string {
+	if h.Privileged {
+		return nil
+	}
+	return plan.ReadOnlyPaths()
+}

@@ -1,0 +1,114 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// What Docker has and tug does not have yet. It is refused by name, so that
+// nobody believes that it works, and nobody looks for a spelling mistake.
+
+// missing reports whether name is a command of Docker's that tug lacks.
+func missing(name string) bool {
+	if group, sub, ok := strings.Cut(name, " "); ok {
+		switch group {
+		case "container":
+			return slices.Contains(strings.Fields("commit cp diff export pause port prune rename stats top unpause update"), sub)
+		case "image":
+			return slices.Contains(strings.Fields("build history import prune push save"), sub)
+		case "system":
+			return slices.Contains(strings.Fields("df dial-stdio events prune"), sub)
+		}
+		return false
+	}
+	return slices.Contains(strings.Fields(`build builder buildx checkpoint commit compose config context cp
+		diff events export history import login logout manifest network node pause plugin port push rename
+		save search secret service stack stats swarm top trust unpause update volume`), name)
+}
+
+// absent is the value of a flag that tug does not have yet. Values that ask for
+// what tug does anyway are accepted.
+type absent struct {
+	typ string
+	ok  []string
+	set string // the value given that is not accepted
+	any bool
+}
+
+func (v *absent) String() string { return "" }
+func (v *absent) Type() string   { return v.typ }
+
+func (v *absent) Set(s string) error {
+	if !slices.Contains(v.ok, s) {
+		v.set, v.any = s, true
+	}
+	return nil
+}
+
+// absentFlags defines flags that are not there yet. Each is
+// "name[,shorthand]:type[:value that is accepted]..."; the value "-" is the
+// empty one.
+func absentFlags(fs *pflag.FlagSet, flags ...string) {
+	for _, f := range flags {
+		parts := strings.Split(f, ":")
+		name, short, _ := strings.Cut(parts[0], ",")
+		v := &absent{typ: parts[1]}
+		for _, ok := range parts[2:] {
+			if ok == "-" {
+				ok = ""
+			}
+			v.ok = append(v.ok, ok)
+		}
+		flag := fs.VarPF(v, name, short, "")
+		flag.Hidden = true
+		if v.typ == "bool" {
+			flag.NoOptDefVal = "true"
+			v.ok = append(v.ok, "false")
+		}
+	}
+}
+
+// missingFlags returns the error for the first flag in use that tug does not
+// have yet.
+func missingFlags(fs *pflag.FlagSet, name string) (err error) {
+	fs.Visit(func(f *pflag.Flag) {
+		v, ok := f.Value.(*absent)
+		if !ok || !v.any || err != nil {
+			return
+		}
+		what := "--" + f.Name
+		if len(v.ok) > 0 && v.typ != "bool" {
+			what += " " + v.set
+		}
+		err = fmt.Errorf("tug %s: %s is not there yet", name, oneLine(what))
+	})
+	return err
+}
+
+// absentRunFlags are those of run and create.
+func absentRunFlags(fs *pflag.FlagSet) {
+	absentFlags(fs,
+		"add-host:list", "annotation:map", "blkio-weight:uint16:0", "blkio-weight-device:list", "cgroup-parent:string",
+		"cgroupns:string:-:private", "cpu-count:int", "cpu-percent:int", "cpu-period:int:0", "cpu-quota:int:0",
+		"cpu-rt-period:int:0", "cpu-rt-runtime:int:0", "cpu-shares,c:int:0", "cpuset-cpus:string:-", "cpuset-mems:string:-",
+		"device:list", "device-cgroup-rule:list", "device-read-bps:list", "device-read-iops:list", "device-write-bps:list",
+		"device-write-iops:list", "dns:list", "dns-opt:list", "dns-option:list", "dns-search:list", "gpus:gpu-request",
+		"group-add:list", "health-cmd:string", "health-interval:duration", "health-retries:int", "health-start-interval:duration",
+		"health-start-period:duration", "health-timeout:duration", "io-maxbandwidth:bytes", "io-maxiops:uint", "ip:string", "ip6:string",
+		"ipc:string:-:private", "isolation:string:-:default", "kernel-memory:bytes", "link:list", "link-local-ip:list",
+		"log-driver:string:-", "log-opt:list", "mac-address:string", "memory-reservation:bytes:0", "memory-swap:bytes:0",
+		"memory-swappiness:int:-1", "mount:mount", "net-alias:list", "network-alias:list", "oom-kill-disable:bool",
+		"oom-score-adj:int:0", "pid:string:-:private", "publish,p:list", "publish-all,P:bool", "restart:string:no:-", "runtime:string:-",
+		"shm-size:bytes", "storage-opt:list", "sysctl:map", "umask:umask", "use-api-socket:bool", "userns:string:-:host", "uts:string:-:private",
+		"volume,v:list", "volume-driver:string", "volumes-from:list",
+	)
+	// These change nothing: tug has no health checks and no content trust yet,
+	// and publishes no port that an image exposes.
+	fs.Bool("no-healthcheck", false, "")
+	fs.Bool("disable-content-trust", true, "")
+	fs.StringArray("expose", nil, "")
+	hide(fs, "no-healthcheck", "disable-content-trust", "expose")
+}
