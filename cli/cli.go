@@ -133,7 +133,7 @@ func (a *app) dispatch(global *pflag.FlagSet, args []string) error {
 		return a.runGroup(g, rest)
 	}
 	if missing(args[0]) {
-		return &exitError{code: 1, err: fmt.Errorf("tug %s is not there yet", args[0])}
+		return &exitError{code: 1, err: fmt.Errorf("%s is not there yet", args[0])}
 	}
 	return &exitError{code: 1, err: fmt.Errorf("unknown command: tug %s", args[0]), help: "tug"}
 }
@@ -144,7 +144,7 @@ func (a *app) runGroup(g *group, rest []string) error {
 		return a.printGroupHelp(g)
 	}
 	if missing(g.name + " " + rest[0]) {
-		return &exitError{code: 1, err: fmt.Errorf("tug %s %s is not there yet", g.name, rest[0])}
+		return &exitError{code: 1, err: fmt.Errorf("%s %s is not there yet", g.name, rest[0])}
 	}
 	if strings.HasPrefix(rest[0], "-") {
 		return a.usageError(125, "tug "+g.name+" COMMAND", "tug "+g.name, "unknown flag: %s", rest[0])

@@ -66,58 +66,104 @@ func commands() []command {
 func containerCommands() []command {
 	const c, cs = "CONTAINER", "CONTAINER [CONTAINER...]"
 	return []command{
-		{names: []string{"run", "container run"}, usage: "IMAGE [COMMAND] [ARG...]", args: atLeast(1), passArgs: true, common: true,
-			short: "Create and run a new container from an image", setup: setupRun},
-		{names: []string{"exec", "container exec"}, usage: "CONTAINER COMMAND [ARG...]", args: atLeast(2), passArgs: true, common: true,
-			short: "Execute a command in a running container", setup: setupExec},
-		{names: []string{"ps", "container ls", "container list", "container ps"}, args: exactly(0), common: true,
-			short: "List containers", setup: setupPs},
-		{names: []string{"attach", "container attach"}, usage: c, args: exactly(1),
-			short: "Attach local standard input, output, and error streams to a running container", setup: setupAttach},
-		{names: []string{"create", "container create"}, usage: "IMAGE [COMMAND] [ARG...]", args: atLeast(1), passArgs: true,
-			short: "Create a new container", setup: setupCreate},
-		{names: []string{"inspect"}, usage: "NAME|ID [NAME|ID...]", args: atLeast(1),
-			short: "Return low-level information on containers and images", setup: setupInspect},
-		{names: []string{"container inspect"}, usage: cs, args: atLeast(1),
-			short: "Display detailed information on one or more containers", setup: setupContainerInspect},
-		{names: []string{"kill", "container kill"}, usage: cs, args: atLeast(1),
-			short: "Kill one or more running containers", setup: setupKill},
-		{names: []string{"logs", "container logs"}, usage: c, args: exactly(1),
-			short: "Fetch the logs of a container", setup: setupLogs},
-		{names: []string{"restart", "container restart"}, usage: cs, args: atLeast(1),
-			short: "Restart one or more containers", setup: setupRestart},
-		{names: []string{"rm", "container rm", "container remove"}, usage: cs, args: atLeast(1),
-			short: "Remove one or more containers", setup: setupRm},
-		{names: []string{"start", "container start"}, usage: cs, args: atLeast(1),
-			short: "Start one or more stopped containers", setup: setupStart},
-		{names: []string{"stop", "container stop"}, usage: cs, args: atLeast(1),
-			short: "Stop one or more running containers", setup: setupStop},
-		{names: []string{"wait", "container wait"}, usage: cs, args: atLeast(1), noOptions: true,
-			short: "Block until one or more containers stop, then print their exit codes", setup: setupWait},
+		{
+			names: []string{"run", "container run"}, usage: "IMAGE [COMMAND] [ARG...]", args: atLeast(1), passArgs: true, common: true,
+			short: "Create and run a new container from an image", setup: setupRun,
+		},
+		{
+			names: []string{"exec", "container exec"}, usage: "CONTAINER COMMAND [ARG...]", args: atLeast(2), passArgs: true, common: true,
+			short: "Execute a command in a running container", setup: setupExec,
+		},
+		{
+			names: []string{"ps", "container ls", "container list", "container ps"}, args: exactly(0), common: true,
+			short: "List containers", setup: setupPs,
+		},
+		{
+			names: []string{"attach", "container attach"}, usage: c, args: exactly(1),
+			short: "Attach local standard input, output, and error streams to a running container", setup: setupAttach,
+		},
+		{
+			names: []string{"create", "container create"}, usage: "IMAGE [COMMAND] [ARG...]", args: atLeast(1), passArgs: true,
+			short: "Create a new container", setup: setupCreate,
+		},
+		{
+			names: []string{"inspect"}, usage: "NAME|ID [NAME|ID...]", args: atLeast(1),
+			short: "Return low-level information on containers and images", setup: setupInspect,
+		},
+		{
+			names: []string{"container inspect"}, usage: cs, args: atLeast(1),
+			short: "Display detailed information on one or more containers", setup: setupContainerInspect,
+		},
+		{
+			names: []string{"kill", "container kill"}, usage: cs, args: atLeast(1),
+			short: "Kill one or more running containers", setup: setupKill,
+		},
+		{
+			names: []string{"logs", "container logs"}, usage: c, args: exactly(1),
+			short: "Fetch the logs of a container", setup: setupLogs,
+		},
+		{
+			names: []string{"restart", "container restart"}, usage: cs, args: atLeast(1),
+			short: "Restart one or more containers", setup: setupRestart,
+		},
+		{
+			names: []string{"rm", "container rm", "container remove"}, usage: cs, args: atLeast(1),
+			short: "Remove one or more containers", setup: setupRm,
+		},
+		{
+			names: []string{"start", "container start"}, usage: cs, args: atLeast(1),
+			short: "Start one or more stopped containers", setup: setupStart,
+		},
+		{
+			names: []string{"stop", "container stop"}, usage: cs, args: atLeast(1),
+			short: "Stop one or more running containers", setup: setupStop,
+		},
+		{
+			names: []string{"wait", "container wait"}, usage: cs, args: atLeast(1), noOptions: true,
+			short: "Block until one or more containers stop, then print their exit codes", setup: setupWait,
+		},
 	}
 }
 
 func imageCommands() []command {
 	const is = "IMAGE [IMAGE...]"
 	return []command{
-		{names: []string{"pull", "image pull"}, usage: "NAME[:TAG|@DIGEST]", args: exactly(1), common: true,
-			short: "Download an image from a registry", setup: setupPull},
-		{names: []string{"images", "image ls", "image list"}, usage: "[REPOSITORY[:TAG]]", args: atMost(1), common: true,
-			short: "List images", setup: setupImages},
-		{names: []string{"version"}, args: exactly(0), common: true,
-			short: "Show the tug version information", setup: setupVersion},
-		{names: []string{"info", "system info"}, args: exactly(0), common: true,
-			short: "Display system-wide information", setup: setupInfo},
-		{names: []string{"image inspect"}, usage: is, args: atLeast(1),
-			short: "Display detailed information on one or more images", setup: setupImageInspect},
-		{names: []string{"load", "image load"}, args: exactly(0),
-			short: "Load an image from a tar archive or STDIN", setup: setupLoad},
-		{names: []string{"rmi", "image rm", "image remove"}, usage: is, args: atLeast(1),
-			short: "Remove one or more images", setup: setupRmi},
-		{names: []string{"tag", "image tag"}, usage: "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", args: exactly(2), noOptions: true,
-			short: "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", setup: setupTag},
-		{names: []string{"supervise"}, args: exactly(0), hidden: true,
-			short: "Own the running containers of a store (started by tug itself)", setup: setupSupervise},
+		{
+			names: []string{"pull", "image pull"}, usage: "NAME[:TAG|@DIGEST]", args: exactly(1), common: true,
+			short: "Download an image from a registry", setup: setupPull,
+		},
+		{
+			names: []string{"images", "image ls", "image list"}, usage: "[REPOSITORY[:TAG]]", args: atMost(1), common: true,
+			short: "List images", setup: setupImages,
+		},
+		{
+			names: []string{"version"}, args: exactly(0), common: true,
+			short: "Show the tug version information", setup: setupVersion,
+		},
+		{
+			names: []string{"info", "system info"}, args: exactly(0), common: true,
+			short: "Display system-wide information", setup: setupInfo,
+		},
+		{
+			names: []string{"image inspect"}, usage: is, args: atLeast(1),
+			short: "Display detailed information on one or more images", setup: setupImageInspect,
+		},
+		{
+			names: []string{"load", "image load"}, args: exactly(0),
+			short: "Load an image from a tar archive or STDIN", setup: setupLoad,
+		},
+		{
+			names: []string{"rmi", "image rm", "image remove"}, usage: is, args: atLeast(1),
+			short: "Remove one or more images", setup: setupRmi,
+		},
+		{
+			names: []string{"tag", "image tag"}, usage: "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", args: exactly(2), noOptions: true,
+			short: "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", setup: setupTag,
+		},
+		{
+			names: []string{"supervise"}, args: exactly(0), hidden: true,
+			short: "Own the running containers of a store (started by tug itself)", setup: setupSupervise,
+		},
 	}
 }
 

@@ -154,5 +154,5 @@ func (v *networkValue) Set(s string) error {
 	case "":
 		return errors.New("it is empty")
 	}
-	return fmt.Errorf("--network %s is not there yet, only none and host are", s)
+	return errors.New("of networks, only none and host are there yet")
 }

@@ -100,7 +100,7 @@ func (o *inspectOptions) finder() (finder, error) {
 			return v, err
 		}, nil
 	case "config", "network", "node", "plugin", "secret", "service", "task", "volume":
-		return nil, fmt.Errorf("tug inspect: --type %s is not there yet", o.typ)
+		return nil, fmt.Errorf("inspect --type %s is not there yet", o.typ)
 	}
 	return nil, fmt.Errorf("%q is not a valid value for --type", o.typ)
 }

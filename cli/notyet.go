@@ -83,7 +83,7 @@ func missingFlags(fs *pflag.FlagSet, name string) (err error) {
 		if len(v.ok) > 0 && v.typ != "bool" {
 			what += " " + v.set
 		}
-		err = fmt.Errorf("tug %s: %s is not there yet", name, oneLine(what))
+		err = fmt.Errorf("%s %s is not there yet", name, oneLine(what))
 	})
 	return err
 }

@@ -1,0 +1,191 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tug/container"
+	"tug/spec"
+)
+
+// parseRun parses a command line of run up to the request.
+func parseRun(t *testing.T, args ...string) (*container.Request, error) {
+	t.Helper()
+	fs := newFlagSet()
+	f := &runFlags{}
+	f.define(fs)
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	if err := missingFlags(fs, "run"); err != nil {
+		return nil, err
+	}
+	return f.request(fs.Args())
+}
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	p := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestRequest(t *testing.T) {
+	t.Setenv("FROM_HERE", "1=2")
+	envFile := write(t, "\ufeffA=1\n# comment\n\n  B=x # y\nFROM_HERE\nNOT_SET_ANYWHERE\nC=\n")
+	labels := write(t, "l1=v1\nl2\n")
+	profile := write(t, `{"defaultAction":"SCMP_ACT_ALLOW"}`)
+	base := func(change func(*container.Request)) *container.Request {
+		r := &container.Request{Image: "img", AttachOut: true, AttachErr: true}
+		change(r)
+		return r
+	}
+	five, hundred, unlimited := 5, int64(100), int64(-1)
+	for _, tt := range []struct {
+		args string
+		want *container.Request
+	}{
+		{"img", base(func(*container.Request) {})},
+		// Flags stop at the image's name, also those that tug lacks.
+		{"img -it --publish 80 --", base(func(r *container.Request) { r.Cmd = []string{"-it", "--publish", "80", "--"} })},
+		{"-- img -x", base(func(r *container.Request) { r.Cmd = []string{"-x"} })},
+		{"-it img sh", base(func(r *container.Request) {
+			r.Tty, r.OpenStdin, r.StdinOnce, r.AttachIn, r.Cmd = true, true, true, true, []string{"sh"}
+		})},
+		{"-it=false img", base(func(r *container.Request) { r.OpenStdin, r.StdinOnce, r.AttachIn = true, true, true })},
+		{"-i -a stdout img", base(func(r *container.Request) { r.OpenStdin, r.AttachErr = true, false })},
+		{"-a STDIN -a stderr -i img", base(func(r *container.Request) {
+			r.OpenStdin, r.StdinOnce, r.AttachIn, r.AttachOut = true, true, true, false
+		})},
+		{"--entrypoint= img", base(func(r *container.Request) { r.Entrypoint = &[]string{} })},
+		{"--entrypoint /bin/x img y", base(func(r *container.Request) { r.Entrypoint, r.Cmd = &[]string{"/bin/x"}, []string{"y"} })},
+		{"-e A=b=c -e FROM_HERE -e NOT_SET_ANYWHERE -e E= img", base(func(r *container.Request) {
+			r.Env = []string{"A=b=c", "FROM_HERE=1=2", "NOT_SET_ANYWHERE", "E="}
+		})},
+		{"-e Z=1 --env-file " + envFile + " img", base(func(r *container.Request) {
+			r.Env = []string{"A=1", "B=x # y", "FROM_HERE=1=2", "C=", "Z=1"}
+		})},
+		{"-l l1=mine --label l3 --label-file " + labels + " img", base(func(r *container.Request) {
+			r.Labels = map[string]string{"l1": "mine", "l2": "", "l3": ""}
+		})},
+		{"-m 512m --cpus 1.5 --pids-limit 100 --ulimit nofile=10:20 --ulimit core=0 img", base(func(r *container.Request) {
+			r.Host.Memory, r.Host.NanoCPUs, r.Host.PidsLimit = 512<<20, 1.5e9, &hundred
+			r.Host.Ulimits = []spec.Ulimit{{Name: "nofile", Soft: 10, Hard: 20}, {Name: "core"}}
+		})},
+		{"--pids-limit -1 --memory=1g img", base(func(r *container.Request) { r.Host.PidsLimit, r.Host.Memory = &unlimited, 1<<30 })},
+		{"--name n -w /w -u 1:2 --hostname h --domainname d --stop-signal USR1 --stop-timeout 5 img", base(func(r *container.Request) {
+			r.Name, r.WorkingDir, r.User, r.Hostname, r.Domainname, r.StopSignal, r.StopTimeout = "n", "/w", "1:2", "h", "d", "USR1", &five
+		})},
+		{"-h short img", base(func(r *container.Request) { r.Hostname = "short" })},
+		{"--rm --init --privileged --read-only --cap-add NET_ADMIN --cap-drop ALL --network host img", base(func(r *container.Request) {
+			r.Host = spec.HostConfig{
+				AutoRemove: true, Init: true, Privileged: true, ReadonlyRootfs: true, NetworkMode: "host",
+				CapAdd: []string{"NET_ADMIN"}, CapDrop: []string{"ALL"},
+			}
+		})},
+		{"--net none --tmpfs /t --tmpfs /u:size=1m,mode=700 img", base(func(r *container.Request) {
+			r.Host.NetworkMode, r.Host.Tmpfs = "none", map[string]string{"/t": "", "/u": "size=1m,mode=700"}
+		})},
+		{"--security-opt no-new-privileges --security-opt seccomp=" + profile + " img", base(func(r *container.Request) {
+			r.Host.SecurityOpt = []string{"no-new-privileges", `seccomp={"defaultAction":"SCMP_ACT_ALLOW"}`}
+		})},
+		{"--security-opt no-new-privileges=false --security-opt seccomp=unconfined img", base(func(r *container.Request) {
+			r.Host.SecurityOpt = []string{"no-new-privileges:false", "seccomp=unconfined"}
+		})},
+		{"--platform linux/arm64/v8 img", base(func(r *container.Request) {
+			r.Platform = &spec.Platform{OS: "linux", Architecture: "arm64"}
+		})},
+		// Values that ask for what tug does anyway.
+		{"--restart no --ipc private --oom-kill-disable=false --expose 80 --disable-content-trust --log-driver= img", base(func(*container.Request) {})},
+	} {
+		got, err := parseRun(t, strings.Fields(tt.args)...)
+		if err != nil {
+			t.Errorf("%s: %v", tt.args, err)
+			continue
+		}
+		if len(got.Cmd) == 0 {
+			got.Cmd = nil
+		}
+		if len(got.Labels) == 0 {
+			got.Labels = nil
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s: (-want +got)\n%s", tt.args, diff)
+		}
+	}
+}
+
+func TestRequestErrors(t *testing.T) {
+	bad := write(t, "A=1\nB C=2\n")
+	for args, want := range map[string]string{
+		"--foo img":                              "unknown flag: --foo",
+		"--name":                                 "flag needs an argument: --name",
+		"-p 80 img":                              "run --publish is not there yet",
+		"-v /a:/b img":                           "run --volume is not there yet",
+		"--restart always img":                   "run --restart always is not there yet",
+		"--network bridge img":                   `invalid argument "bridge" for "--network" flag: of networks, only none and host are there yet`,
+		"-m 1q img":                              `invalid argument "1q" for "-m, --memory" flag: invalid suffix: 'q'`,
+		"--cpus x img":                           `invalid argument "x" for "--cpus" flag: failed to parse x as a rational number`,
+		"--cpus 1e99999999 img":                  `invalid argument "1e99999999" for "--cpus" flag: failed to parse 1e99999999 as a rational number`,
+		"--cpus 0.0000000001 img":                `invalid argument "0.0000000001" for "--cpus" flag: value is too precise`,
+		"--ulimit x img":                         `invalid argument "x" for "--ulimit" flag: invalid ulimit argument: x`,
+		"-e =x img":                              `invalid argument "=x" for "-e, --env" flag: invalid environment variable: =x`,
+		"-a foo img":                             `invalid argument "foo" for "-a, --attach" flag: valid streams are STDIN, STDOUT and STDERR`,
+		"-it=x img":                              `invalid argument "x" for "-t, --tty" flag: strconv.ParseBool: parsing "x": invalid syntax`,
+		"--pull foo img":                         `invalid pull option: 'foo': must be one of "always", "missing" or "never"`,
+		"--env-file /does/not/exist img":         "open /does/not/exist: no such file or directory",
+		"--env-file " + bad + " img":             bad + ", line 2: variable 'B C' contains whitespaces",
+		"--tmpfs t img":                          `invalid --tmpfs "t": the mount path must be absolute`,
+		"--security-opt foo img":                 `Invalid --security-opt: "foo"`,
+		"--security-opt apparmor=x img":          "--security-opt apparmor is not there yet",
+		"--security-opt seccomp=/nope img":       "opening seccomp profile (/nope) failed: open /nope: no such file or directory",
+		"--security-opt no-new-privileges=x img": `invalid --security-opt: "no-new-privileges=x": want no-new-privileges, or no-new-privileges=true or false`,
+		"--platform a/b/c/d img":                 `invalid platform "a/b/c/d"`,
+	} {
+		_, err := parseRun(t, strings.Fields(args)...)
+		if err == nil || err.Error() != want {
+			t.Errorf("%s:\n got %v\nwant %s", args, err, want)
+		}
+	}
+}
+
+// Every flag of Docker 28.2.2's on a command that tug has, known to tug by the
+// same name, shorthand and need of a value. testdata/docker-flags.tsv is a list
+// of facts: command, flag, shorthand, type.
+func TestDockerFlags(t *testing.T) {
+	b, err := os.ReadFile("testdata/docker-flags.tsv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := commands()
+	for line := range strings.Lines(string(b)) {
+		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if strings.HasPrefix(line, "#") || len(f) < 4 {
+			continue
+		}
+		c, name, _ := find(table, strings.Fields(f[0]))
+		if c == nil {
+			t.Errorf("tug has no command %s", f[0])
+			continue
+		}
+		fs := newFlagSet()
+		c.setup(&app{name: name}, fs)
+		flag := fs.Lookup(strings.TrimPrefix(f[1], "--"))
+		if flag == nil {
+			t.Errorf("tug %s does not know %s", f[0], f[1])
+			continue
+		}
+		if flag.Shorthand != strings.TrimPrefix(f[2], "-") {
+			t.Errorf("tug %s %s: shorthand %q, want %q", f[0], f[1], flag.Shorthand, f[2])
+		}
+		if (flag.NoOptDefVal != "") != (f[3] == "bool") {
+			t.Errorf("tug %s %s: type %s, want %s", f[0], f[1], flag.Value.Type(), f[3])
+		}
+	}
+}
