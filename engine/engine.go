@@ -11,9 +11,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -69,7 +67,7 @@ func Open(o Options) (*Engine, error) {
 	}
 	e := &Engine{Store: st, storage: o.Storage, Layers: layer.Open(st, o.Storage)}
 	e.Images = image.Open(st, e.Layers, registry.New(registry.Options{}))
-	e.client = &supervisor.Client{Run: st.Run, Command: e.command}
+	e.client = &supervisor.Client{Run: st.Run, Command: e.command, Diagnose: e.checkInit}
 	e.Containers = container.Open(st, e.client)
 	return e, nil
 }
@@ -91,26 +89,35 @@ func (e *Engine) command() (init string, args []string, err error) {
 	return init, args, nil
 }
 
-// findInit finds tug-init beside tug or in ../libexec/tug, and refuses one of
-// another version.
+// findInit finds tug-init beside tug or in ../libexec/tug.
 func findInit(self string) (string, error) {
 	dir := filepath.Dir(self)
-	for _, p := range []string{filepath.Join(dir, "tug-init"), filepath.Join(dir, "..", "libexec", "tug", "tug-init")} {
-		if _, err := os.Stat(p); errors.Is(err, fs.ErrNotExist) {
-			continue
+	libexec := filepath.Join(dir, "..", "libexec", "tug", "tug-init")
+	for _, p := range []string{filepath.Join(dir, "tug-init"), libexec} {
+		if _, err := os.Stat(p); err == nil {
+			return p, nil
 		}
-		out, err := exec.Command(p, "--version").Output()
-		if err != nil {
-			return "", fmt.Errorf("run %s: %w", p, err)
-		}
-		if v := strings.TrimSpace(strings.TrimPrefix(string(out), "tug-init version ")); v != spec.Version {
-			return "", errs.New(errs.Unsupported, "%s is version %s, this tug is %s", p, v, spec.Version).
-				WithHint("install both from the same build")
-		}
-		return p, nil
 	}
-	return "", errs.New(errs.NotFound, "tug-init is neither in %s nor in %s", dir, filepath.Join(dir, "..", "libexec", "tug")).
-		WithHint("copy it beside tug")
+	return "", errs.New(errs.NotFound, "tug-init is neither in %s nor at %s", dir, libexec).WithHint("copy it beside tug")
+}
+
+// checkInit refuses a tug-init of another version. A keeper refuses by itself
+// to work for a tug of another version, without a further process; this tells
+// the user why.
+func (e *Engine) checkInit() error {
+	p, _, err := e.command()
+	if err != nil {
+		return err
+	}
+	out, err := exec.Command(p, "--version").Output()
+	if err != nil {
+		return fmt.Errorf("run %s: %w", p, err)
+	}
+	if v := strings.TrimSpace(strings.TrimPrefix(string(out), "tug-init version ")); v != spec.Version {
+		return errs.New(errs.Unsupported, "%s is version %s, this tug is %s", p, v, spec.Version).
+			WithHint("install both from the same build")
+	}
+	return nil
 }
 
 // HelloImage is the name of the built-in image.
@@ -136,7 +143,7 @@ func (e *Engine) Create(ctx context.Context, req container.Request, pull string,
 			return nil, nil, err
 		}
 		// Between finding the image and taking the lock it may have been removed.
-		if _, err := e.Images.Resolve(string(img.ID)); err == nil {
+		if _, err := os.Stat(e.Store.Image(img.ID.Hex())); err == nil {
 			ctr, err := e.Containers.Create(req, img)
 			refs.Close()
 			return ctr, nil, err
@@ -154,7 +161,7 @@ func (e *Engine) image(ctx context.Context, req *container.Request, pull string,
 		return e.hello(ctx)
 	}
 	if pull != PullAlways {
-		img, err := e.Images.Resolve(req.Image)
+		img, err := e.Images.Lookup(req.Image)
 		fits := err == nil && (req.Platform == nil || img.Config.Platform.Matches(*req.Platform))
 		if fits || err != nil && !errs.Is(err, errs.NotFound) {
 			return img, err

@@ -27,6 +27,8 @@ type Client struct {
 	// Command returns the path of tug-init, to start a keeper with, and the
 	// supervisor's program and arguments.
 	Command func() (init string, args []string, err error)
+	// Diagnose says why a keeper may have refused to start; may be nil.
+	Diagnose func() error
 }
 
 // Socket is the path of the store's socket.
@@ -89,7 +91,7 @@ func (c *Client) startKeeper(ctx context.Context) (conn, error) {
 		return conn{}, fmt.Errorf("start supervisor: %w", err)
 	}
 	defer ready.Close()
-	cmd := exec.Command(init, append([]string{"keeper", "--run", c.Run, "--socket", c.Socket(), "--"}, args...)...)
+	cmd := exec.Command(init, append([]string{"keeper", "--version", spec.Version, "--run", c.Run, "--socket", c.Socket(), "--"}, args...)...)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{theirs} // keeper.ReadyFd
@@ -102,6 +104,11 @@ func (c *Client) startKeeper(ctx context.Context) (conn, error) {
 	go cmd.Wait()
 	ready.SetReadDeadline(time.Now().Add(20 * time.Second))
 	if _, err := ready.Read(make([]byte, 1)); err != nil {
+		if c.Diagnose != nil {
+			if err := c.Diagnose(); err != nil {
+				return conn{}, err
+			}
+		}
 		return conn{}, errs.New(errs.Internal, "the supervisor did not start").WithHint("see %s", logPath)
 	}
 	return c.dial()

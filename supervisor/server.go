@@ -207,13 +207,12 @@ func (o *AttachOptions) wants(i int, tty bool) bool {
 	return i == 0 && (o.Stdout || tty) || i == 1 && o.Stderr
 }
 
-// makePipes makes the streams and returns the process's ends.
+// makePipes makes the streams and returns the process's ends. Without input
+// the first is nil: the process gets the container's own /dev/null.
 func (p *procIO) makePipes(stdin bool) (ends []*os.File, err error) {
 	ends = make([]*os.File, 3)
 	if stdin {
 		ends[0], p.stdin, err = sys.Pipe(false, false)
-	} else {
-		ends[0], err = os.Open(os.DevNull)
 	}
 	for i, name := range []string{"stdout", "stderr"} {
 		var r *os.File

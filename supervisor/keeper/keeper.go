@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"tug/spec"
 	"tug/state"
 	"tug/sys"
 )
@@ -52,13 +53,16 @@ type entry struct {
 	files []*os.File
 }
 
-// Main is `tug-init keeper --run DIR --socket PATH -- SUPERVISOR ARG...`. It
-// returns the exit code.
+// Main is `tug-init keeper --version V --run DIR --socket PATH -- SUPERVISOR
+// ARG...`. It returns the exit code. It refuses to work for another version.
 func Main(args []string) int {
-	if len(args) < 6 || args[0] != "--run" || args[2] != "--socket" || args[4] != "--" {
-		return fail(errors.New("usage: tug-init keeper --run DIR --socket PATH -- SUPERVISOR ARG..."))
+	if len(args) < 8 || args[0] != "--version" || args[2] != "--run" || args[4] != "--socket" || args[6] != "--" {
+		return fail(errors.New("usage: tug-init keeper --version V --run DIR --socket PATH -- SUPERVISOR ARG..."))
 	}
-	return run(Config{Run: args[1], Socket: args[3], Args: args[5:]})
+	if args[1] != spec.Version {
+		return fail(fmt.Errorf("tug-init is version %s, tug is %s", spec.Version, args[1]))
+	}
+	return run(Config{Run: args[3], Socket: args[5], Args: args[7:]})
 }
 
 // run keeps until the supervisor says that nothing is left to keep.
