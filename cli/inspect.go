@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"tug/engine"
+	"tug/image"
 	"tug/errs"
 )
 
@@ -121,7 +122,13 @@ func (o *inspectOptions) findContainer(a *app, e *engine.Engine, name string) (a
 	return v, nil
 }
 
-func findImage(_ *app, e *engine.Engine, name string) (any, error) { return e.Images.Inspect(name) }
+func findImage(_ *app, e *engine.Engine, name string) (any, error) {
+	img, err := e.Images.Resolve(name)
+	if err != nil {
+		return nil, err
+	}
+	return image.Inspect(img), nil
+}
 
 func (o *inspectOptions) print(out io.Writer, found []any) error {
 	if o.format == "" {
