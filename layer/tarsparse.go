@@ -54,7 +54,7 @@ func (t *tarReader) sparse(e *entry, h header, p *paxSet) error {
 			numbers = append(numbers, n)
 		}
 	}
-	if c := p.get(sparseCount); c != "" && c != strconv.Itoa(len(numbers)/2) || len(numbers)%2 != 0 {
+	if c := p.get(sparseCount); c != strconv.Itoa(len(numbers)/2) || len(numbers)%2 != 0 {
 		return badEntry(e.name, "its sparse map does not have the number of pieces it claims")
 	}
 	return t.setSegments(e, numbers)
