@@ -1,0 +1,406 @@
+package image
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"tug/errs"
+	"tug/layer"
+	"tug/spec"
+)
+
+// Limits on archives. Small members are kept in memory until it is known what
+// they are, because a stream has no way back.
+const (
+	maxSmall    = maxConfig
+	maxKept     = 64 << 20
+	maxMembers  = 200_000
+	maxArchived = 1000 // images in one archive
+	maxLinks    = 10   // of one member to another
+)
+
+// errArchive marks errors of the archive itself, which come up through a layer
+// that is being read from it.
+var errArchive = errors.New("archive")
+
+// archive is what Load keeps of one while it goes by.
+type archive struct {
+	s       *Images
+	events  *events
+	members map[string]*member
+	links   map[string]string // symbolic and hard links between members
+	kept    int               // bytes of all small members
+
+	known map[spec.Digest]spec.Digest // compressed digests in the store -> diffID; read at first need
+	added []spec.Digest               // layers that were not in the store before
+}
+
+// member is one file of the archive: small, a layer, or neither.
+type member struct {
+	small []byte
+	layer *layer.Layer // held until release
+	err   error        // why it is no layer although it looked like one
+}
+
+func newArchive(s *Images, ev *events) *archive {
+	return &archive{s: s, events: ev, members: map[string]*member{}, links: map[string]string{}}
+}
+
+func (a *archive) release() {
+	for m := range maps.Values(a.members) {
+		if m.layer != nil {
+			m.layer.Close()
+		}
+	}
+}
+
+// has reports whether a member of that name is there at all.
+func (a *archive) has(name string) bool { return a.members[name] != nil }
+
+// small returns the bytes of a member that is no layer.
+func (a *archive) small(name string) ([]byte, error) {
+	at, err := a.resolve(name)
+	if err != nil {
+		return nil, err
+	}
+	m := a.members[at]
+	switch {
+	case m == nil:
+		return nil, errs.New(errs.Corrupt, "the archive lacks %.200q", name).WithHint("it may be cut short; make it again")
+	case m.small == nil:
+		return nil, errs.New(errs.Invalid, "%.200q in the archive is not the JSON it should be, or larger than %d MiB", name, maxSmall>>20)
+	}
+	return m.small, nil
+}
+
+// resolve follows links between members. Names are keys here, no files: what
+// leads outside of the archive is just not there.
+func (a *archive) resolve(name string) (string, error) {
+	name = cleanName(name)
+	for range maxLinks {
+		target, ok := a.links[name]
+		if !ok {
+			return name, nil
+		}
+		name = target
+	}
+	return "", errs.New(errs.Invalid, "links in the archive go in circles at %.200q", name)
+}
+
+func cleanName(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
+
+// inflate undoes the compression of the archive as a whole.
+func inflate(r io.Reader) (io.Reader, func(), error) {
+	br := bufio.NewReaderSize(r, 256<<10)
+	head, err := br.Peek(4)
+	if err != nil && err != io.EOF {
+		return nil, nil, fmt.Errorf("read archive: %w", err)
+	}
+	switch {
+	case isGzip(head):
+		z, err := gzip.NewReader(br)
+		if err != nil {
+			return nil, nil, errs.New(errs.Corrupt, "read archive: %w", err)
+		}
+		return z, func() { z.Close() }, nil
+	case isZstd(head):
+		z, err := zstd.NewReader(br, zstd.WithDecoderMaxWindow(128<<20), zstd.WithDecoderConcurrency(1))
+		if err != nil {
+			return nil, nil, errs.New(errs.Corrupt, "read archive: %w", err)
+		}
+		return z, z.Close, nil
+	case len(head) == 0:
+		return nil, nil, errs.New(errs.Invalid, "the archive is empty")
+	case bytes.HasPrefix(head, []byte("BZh")), bytes.HasPrefix(head, []byte("\xfd7zX")):
+		return nil, nil, errs.New(errs.Unsupported, "archives compressed with bzip2 or xz are not supported").
+			WithHint("decompress it on the way: xz -dc FILE | tug load")
+	}
+	return br, func() {}, nil
+}
+
+func isGzip(b []byte) bool { return bytes.HasPrefix(b, []byte("\x1f\x8b")) }
+func isZstd(b []byte) bool { return bytes.HasPrefix(b, []byte("\x28\xb5\x2f\xfd")) }
+
+// isTar reports whether b begins with a tar header or is the end of one: an
+// empty tar is zeros only.
+func isTar(b []byte) bool {
+	if len(b) < 512 {
+		return false
+	}
+	sum, zero := 0, true
+	for i, c := range b[:512] {
+		zero = zero && c == 0
+		if i >= 148 && i < 156 {
+			c = ' ' // the checksum field counts as spaces
+		}
+		sum += int(c)
+	}
+	if zero {
+		return true
+	}
+	var want int
+	_, err := fmt.Sscanf(string(bytes.Trim(b[148:156], " \x00")), "%o", &want)
+	return err == nil && want == sum
+}
+
+// scan reads all members.
+func (a *archive) scan(ctx context.Context, r io.Reader) error {
+	src := &archiveReader{ctx: ctx, r: r}
+	tr := tar.NewReader(src)
+	for n := 0; ; n++ {
+		h, err := tr.Next()
+		switch {
+		case err == io.EOF && n > 0:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == io.EOF:
+			return errs.New(errs.Invalid, "the archive is empty")
+		case errors.Is(err, tar.ErrHeader) && n == 0:
+			return errs.New(errs.Invalid, "this is no image archive: no tar, plain or compressed with gzip or zstd")
+		case err != nil:
+			return archiveError(err)
+		case n == maxMembers:
+			return errs.New(errs.Invalid, "the archive has more than %d members", maxMembers)
+		}
+		if err := a.add(ctx, tr, h); err != nil {
+			return err
+		}
+	}
+}
+
+// archiveError is for failures to read the archive as such.
+func archiveError(err error) error {
+	var sys interface{ Timeout() bool } // an errno in a PathError
+	if errors.As(err, &sys) {
+		return fmt.Errorf("read archive: %w", err)
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return errs.New(errs.Corrupt, "read archive: it is cut short").WithHint("make or copy it again")
+	}
+	return errs.New(errs.Corrupt, "read archive: %w", err).WithHint("make or copy it again")
+}
+
+// archiveReader ends with ctx, and remembers that the archive itself failed.
+type archiveReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (a *archiveReader) Read(p []byte) (int, error) {
+	if err := a.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return a.r.Read(p)
+}
+
+// add takes in one member.
+func (a *archive) add(ctx context.Context, tr *tar.Reader, h *tar.Header) error {
+	name := cleanName(h.Name)
+	switch h.Typeflag {
+	case tar.TypeSymlink:
+		target := h.Linkname
+		if !strings.HasPrefix(target, "/") {
+			target = path.Join(path.Dir(name), target)
+		}
+		a.links[name] = cleanName(target)
+		return nil
+	case tar.TypeLink:
+		a.links[name] = cleanName(h.Linkname)
+		return nil
+	case tar.TypeReg:
+	default:
+		return nil
+	}
+	if isSparse(h) {
+		// A few bytes of it could claim any size, all of which would be read.
+		return errs.New(errs.Unsupported, "%.200q in the archive is sparse", name).WithHint("make the archive without tar's --sparse")
+	}
+	if old := a.members[name]; old != nil {
+		// A layer may come again, its digest counts and not its place. With
+		// metadata, another tool might read the other one.
+		if old.small != nil {
+			return errs.New(errs.Invalid, "the archive has %.200q twice", name)
+		}
+		if old.layer != nil {
+			old.layer.Close()
+		}
+	}
+	delete(a.links, name)
+	m := &member{}
+	a.members[name] = m
+	head := make([]byte, 512)
+	n, err := io.ReadFull(tr, head)
+	if err != nil && err != io.EOF && !(errors.Is(err, io.ErrUnexpectedEOF) && int64(n) == h.Size) {
+		return archiveError(err)
+	}
+	head = head[:n]
+	body := io.MultiReader(bytes.NewReader(head), tr)
+	if isGzip(head) || isZstd(head) || isTar(head) {
+		return a.addLayer(ctx, m, name, body, h.Size, isTar(head))
+	}
+	if h.Size > maxSmall || a.kept+int(h.Size) > maxKept {
+		return nil // whoever needs it will miss it
+	}
+	if m.small, err = io.ReadAll(body); err != nil {
+		return archiveError(err)
+	}
+	if m.small == nil {
+		m.small = []byte{}
+	}
+	a.kept += len(m.small)
+	return nil
+}
+
+func isSparse(h *tar.Header) bool {
+	for k := range h.PAXRecords {
+		if strings.HasPrefix(k, "GNU.sparse.") {
+			return true
+		}
+	}
+	return h.Typeflag == tar.TypeGNUSparse
+}
+
+// addLayer puts one member into the store as a layer, or finds it there. What
+// is wrong with it alone is kept for the image that needs it.
+func (a *archive) addLayer(ctx context.Context, m *member, name string, body io.Reader, size int64, plain bool) error {
+	src := &memberReader{r: body}
+	digest, blob := nameDigest(name)
+	label := digest.Short()
+	if label == "" {
+		label = spec.DigestOf([]byte(name)).Short()
+	}
+	r := &countingReader{r: src, total: size, event: func(n int64) { a.events.layer(label, "Loading layer", n, size) }}
+	var err error
+	if l := a.inStore(digest, plain); l != nil {
+		m.layer, err = l, verify(r, digest, size)
+		if err != nil {
+			l.Close()
+			m.layer = nil
+		}
+	} else {
+		want := layer.Expect{BlobSize: size, Source: "archive"}
+		if blob {
+			want.Blob = digest
+			if plain {
+				want.DiffID = digest
+			}
+		}
+		m.layer, err = a.s.layers.Add(ctx, r, want)
+		if err == nil {
+			a.added = append(a.added, m.layer.DiffID)
+		}
+	}
+	switch {
+	case src.err != nil && ctx.Err() == nil:
+		return archiveError(src.err)
+	case err != nil && !deferred(err):
+		return err
+	}
+	m.err = err
+	return nil
+}
+
+// memberReader remembers that the archive failed under a layer.
+type memberReader struct {
+	r   io.Reader
+	err error
+}
+
+func (m *memberReader) Read(p []byte) (int, error) {
+	n, err := m.r.Read(p)
+	if err != nil && err != io.EOF {
+		m.err = err
+		return n, fmt.Errorf("%w: %w", errArchive, err)
+	}
+	return n, err
+}
+
+// nameDigest returns the digest that a member's name promises. In an OCI layout
+// it is binding (blob); <hex>.tar, which skopeo and podman write, is a hint.
+func nameDigest(name string) (d spec.Digest, blob bool) {
+	if hexa, ok := strings.CutPrefix(name, "blobs/sha256/"); ok && spec.IsHex64(hexa) {
+		return spec.Digest("sha256:" + hexa), true
+	}
+	if hexa, ok := strings.CutSuffix(name, ".tar"); ok && spec.IsHex64(hexa) {
+		return spec.Digest("sha256:" + hexa), false
+	}
+	return "", false
+}
+
+// inStore finds a layer by the digest of its bytes in the archive; nil when it
+// is not there, so that a second load of an image only reads.
+func (a *archive) inStore(d spec.Digest, plain bool) *layer.Layer {
+	if d == "" {
+		return nil
+	}
+	if !plain {
+		if a.known == nil {
+			a.known = map[spec.Digest]spec.Digest{}
+			all, err := a.s.layers.List()
+			if err != nil {
+				return nil
+			}
+			for _, info := range all {
+				for _, b := range info.Blobs {
+					a.known[b.Digest] = info.DiffID
+				}
+			}
+		}
+		if d = a.known[d]; d == "" {
+			return nil
+		}
+	}
+	l, err := a.s.layers.Get(d)
+	if err != nil {
+		return nil
+	}
+	return l
+}
+
+// verify reads r to its end and compares.
+func verify(r io.Reader, want spec.Digest, size int64) error {
+	h := sha256.New()
+	n, err := io.CopyBuffer(h, onlyReader{r}, make([]byte, 256<<10))
+	if err != nil {
+		return err
+	}
+	if got := spec.DigestSum(h.Sum(nil)); got != want || n != size {
+		return errs.New(errs.Corrupt, "the bytes in the archive have digest %s, their name says %s", got, want)
+	}
+	return nil
+}
+
+type onlyReader struct{ io.Reader }
+
+// blob returns the small member that d names, verified.
+func (a *archive) blob(d spec.Descriptor) ([]byte, error) {
+	b, err := a.small("blobs/sha256/" + d.Digest.Hex())
+	if err != nil {
+		return nil, err
+	}
+	if got := spec.DigestOf(b); got != d.Digest || int64(len(b)) != d.Size {
+		return nil, errs.New(errs.Corrupt, "blob %s in the archive has digest %s and %d bytes, expected were %d bytes", d.Digest.Short(), got, len(b), d.Size)
+	}
+	return b, nil
+}
+
+// addName adds a name to in, once.
+func (in *incoming) addName(ref spec.Reference) {
+	if !slices.Contains(in.names, ref) {
+		in.names = append(in.names, ref)
+	}
+}

@@ -1,0 +1,285 @@
+package image
+
+import (
+	"encoding/json"
+	"strings"
+
+	"tug/errs"
+	"tug/spec"
+)
+
+// dockerEntry is one image in the manifest.json of a docker-archive.
+type dockerEntry struct {
+	Config   string
+	RepoTags []string
+	Layers   []string
+}
+
+func parseDockerArchive(b []byte) ([]dockerEntry, error) {
+	var entries []dockerEntry
+	if err := json.Unmarshal(b, &entries); err != nil {
+		return nil, errs.New(errs.Corrupt, "manifest.json of the archive: %w", err)
+	}
+	if len(entries) > maxArchived {
+		return nil, errs.New(errs.Invalid, "the archive names %d images, more than %d", len(entries), maxArchived)
+	}
+	for _, e := range entries {
+		if e.Config == "" {
+			return nil, errs.New(errs.Corrupt, "manifest.json of the archive: an image has no config")
+		}
+		if len(e.Layers) > maxLayers {
+			return nil, errs.New(errs.Unsupported, "manifest.json of the archive: an image has %d layers, more than %d", len(e.Layers), maxLayers)
+		}
+	}
+	return entries, nil
+}
+
+// dockerImages reads the images that manifest.json names.
+func (a *archive) dockerImages() ([]*incoming, error) {
+	b, err := a.small("manifest.json")
+	if err != nil {
+		return nil, err
+	}
+	entries, err := parseDockerArchive(b)
+	if err != nil {
+		return nil, err
+	}
+	var imgs []*incoming
+	for _, e := range entries {
+		config, err := a.small(e.Config)
+		if err != nil {
+			return nil, err
+		}
+		// The config's name is its digest with all tools of today.
+		if want, ok := configDigest(e.Config); ok && spec.DigestOf(config) != want {
+			return nil, errs.New(errs.Corrupt, "config %.200q in the archive has digest %s", e.Config, spec.DigestOf(config))
+		}
+		in, err := a.assemble(config, e.Layers)
+		if err != nil {
+			return nil, err
+		}
+		for _, tag := range e.RepoTags {
+			ref, err := spec.ParseReference(tag)
+			if err == nil && (ref.Tag == "" || ref.Digest != "") {
+				err = errs.New(errs.Invalid, "invalid tag %.200q", tag)
+			}
+			if err != nil {
+				return nil, errs.New(errs.Invalid, "manifest.json of the archive: %w", err)
+			}
+			in.addName(ref)
+		}
+		imgs = append(imgs, in)
+	}
+	a.attachManifests(imgs)
+	return imgs, nil
+}
+
+func configDigest(member string) (spec.Digest, bool) {
+	if d, ok := nameDigest(cleanName(member)); ok {
+		return d, true
+	}
+	hexa := strings.TrimSuffix(cleanName(member), ".json")
+	return spec.Digest("sha256:" + hexa), spec.IsHex64(hexa)
+}
+
+// attachManifests looks for the images' manifests: Docker writes archives that
+// are an OCI layout as well. Where there are none, or broken ones, the images
+// are complete without.
+func (a *archive) attachManifests(imgs []*incoming) {
+	b, err := a.small("index.json")
+	if err != nil {
+		return
+	}
+	_, x, err := parseManifest(b, "")
+	if err != nil || x == nil {
+		return
+	}
+	for _, d := range x.Manifests {
+		mb, err := a.blob(d)
+		if err != nil {
+			continue
+		}
+		m, _, err := parseManifest(mb, d.MediaType)
+		if err != nil || m == nil {
+			continue
+		}
+		for _, in := range imgs {
+			if in.id == m.Config.Digest && in.target == nil {
+				in.setManifest(d, d, map[spec.Digest][]byte{d.Digest: mb})
+			}
+		}
+	}
+}
+
+// setManifest notes the manifest of in, what its name stood for, and their bytes.
+func (in *incoming) setManifest(manifest, target spec.Descriptor, blobs map[spec.Digest][]byte) {
+	in.manifest = manifest.Digest
+	in.target = &spec.Descriptor{MediaType: target.MediaType, Digest: target.Digest, Size: target.Size}
+	for d, b := range blobs {
+		in.blobs[d] = b
+	}
+}
+
+// ociImages reads the images of an OCI layout (image-layout.md).
+func (a *archive) ociImages() ([]*incoming, error) {
+	if err := a.checkLayout(); err != nil {
+		return nil, err
+	}
+	b, err := a.small("index.json")
+	if err != nil {
+		return nil, err
+	}
+	m, x, err := parseManifest(b, "")
+	if err != nil {
+		return nil, errs.New(errs.ClassOf(err), "index.json of the archive: %w", err)
+	}
+	if m != nil {
+		return nil, errs.New(errs.Corrupt, "index.json of the archive is no index")
+	}
+	var imgs []*incoming
+	byID := map[spec.Digest]*incoming{}
+	for _, d := range pickEntries(x) {
+		in, err := a.ociImage(d)
+		if err != nil {
+			return nil, err
+		}
+		if old := byID[in.id]; old != nil {
+			in = old
+		} else {
+			byID[in.id] = in
+			imgs = append(imgs, in)
+		}
+		if ref, ok := entryName(d); ok {
+			in.addName(ref)
+		}
+		if len(imgs) > maxArchived {
+			return nil, errs.New(errs.Invalid, "the archive has more than %d images", maxArchived)
+		}
+	}
+	return imgs, nil
+}
+
+func (a *archive) checkLayout() error {
+	b, err := a.small("oci-layout")
+	if err != nil {
+		return err
+	}
+	var l struct {
+		Version string `json:"imageLayoutVersion"`
+	}
+	if err := json.Unmarshal(b, &l); err != nil {
+		return errs.New(errs.Corrupt, "oci-layout of the archive: %w", err)
+	}
+	if !strings.HasPrefix(l.Version, "1.") {
+		return errs.New(errs.Unsupported, "the archive has OCI layout version %.20q, known is 1.0.0", l.Version)
+	}
+	return nil
+}
+
+// pickEntries returns the entries of a layout's index to load. Where several
+// platforms of one name lie side by side, the host's is meant, if it is there.
+func pickEntries(x *spec.Index) []spec.Descriptor {
+	host := spec.HostPlatform()
+	hasHost := map[string]bool{}
+	for _, d := range x.Manifests {
+		if isImageEntry(d) && d.Platform != nil && d.Platform.Matches(host) {
+			hasHost[entryLabel(d)] = true
+		}
+	}
+	var out []spec.Descriptor
+	for _, d := range x.Manifests {
+		if isImageEntry(d) && (d.Platform == nil || d.Platform.Matches(host) || !hasHost[entryLabel(d)]) {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+const (
+	annotationRefName   = "org.opencontainers.image.ref.name"
+	annotationImageName = "io.containerd.image.name"
+)
+
+func entryLabel(d spec.Descriptor) string {
+	if n := d.Annotations[annotationImageName]; n != "" {
+		return n
+	}
+	return d.Annotations[annotationRefName]
+}
+
+// entryName returns the name that a layout's entry asks for. containerd and
+// Docker write the whole; others put a whole name or only a tag into ref.name,
+// and a tag alone names nothing.
+func entryName(d spec.Descriptor) (spec.Reference, bool) {
+	s := d.Annotations[annotationImageName]
+	if s == "" {
+		if s = d.Annotations[annotationRefName]; !strings.ContainsAny(s, "/:") {
+			return spec.Reference{}, false
+		}
+	}
+	ref, err := spec.ParseReference(s)
+	if err != nil || ref.Digest != "" {
+		return spec.Reference{}, false
+	}
+	return ref.WithDefaultTag(), true
+}
+
+// ociImage reads the image behind one entry, through indexes.
+func (a *archive) ociImage(top spec.Descriptor) (*incoming, error) {
+	blobs := map[spec.Digest][]byte{}
+	d := top
+	for range maxNesting {
+		b, err := a.blob(d)
+		if err != nil {
+			return nil, err
+		}
+		m, x, err := parseManifest(b, d.MediaType)
+		if err != nil {
+			return nil, errs.New(errs.ClassOf(err), "manifest %s in the archive: %w", d.Digest.Short(), err)
+		}
+		blobs[d.Digest] = b
+		if m == nil {
+			if d, err = chooseLocal(x); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		config, err := a.blob(m.Config)
+		if err != nil {
+			return nil, err
+		}
+		in, err := a.assemble(config, layerMembers(m))
+		if err != nil {
+			return nil, err
+		}
+		in.setManifest(d, top, blobs)
+		return in, nil
+	}
+	return nil, errs.New(errs.Unsupported, "indexes in the archive are nested more than %d deep", maxNesting)
+}
+
+// chooseLocal is choose for the host; an index with one image only means that.
+func chooseLocal(x *spec.Index) (spec.Descriptor, error) {
+	d, err := choose(x, spec.HostPlatform())
+	if err == nil {
+		return d, nil
+	}
+	var only []spec.Descriptor
+	for _, e := range x.Manifests {
+		if isImageEntry(e) {
+			only = append(only, e)
+		}
+	}
+	if len(only) == 1 {
+		return only[0], nil
+	}
+	return d, err
+}
+
+func layerMembers(m *spec.Manifest) []string {
+	var names []string
+	for _, l := range m.Layers {
+		names = append(names, "blobs/sha256/"+l.Digest.Hex())
+	}
+	return names
+}

@@ -1,0 +1,172 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"tug/errs"
+	"tug/layer"
+	"tug/spec"
+)
+
+// Loaded is one name that Load gave, or one image that has none.
+type Loaded struct {
+	Name string // familiar name:tag; empty for an image without one
+	ID   spec.Digest
+}
+
+func (l Loaded) String() string {
+	if l.Name != "" {
+		return "Loaded image: " + l.Name
+	}
+	return "Loaded image ID: " + string(l.ID)
+}
+
+// Load reads images from r: a docker-archive (docker save, podman save, skopeo)
+// or the tar of an OCI layout, plain or compressed with gzip or zstd. Either all
+// its images are recorded or none. r is read once, front to back: what looks
+// like a layer goes straight into the store as it comes by, long before it is
+// known whether an image wants it; what none wants is removed at the end.
+func (s *Images) Load(ctx context.Context, r io.Reader, p Progress) ([]Loaded, error) {
+	a := newArchive(s, newEvents(p))
+	imgs, loaded, err := a.read(ctx, r)
+	if err == nil {
+		var moved map[string]spec.Digest
+		moved, err = s.commit(imgs)
+		for name, old := range moved {
+			a.events.message(fmt.Sprintf("The image %s already exists, renaming the old one with ID %s to empty string", name, old))
+		}
+	}
+	a.release()
+	s.dropUnused(a.added)
+	if err != nil {
+		return nil, err
+	}
+	return loaded, nil
+}
+
+// read takes the archive in and works out its images.
+func (a *archive) read(ctx context.Context, r io.Reader) ([]*incoming, []Loaded, error) {
+	plain, done, err := inflate(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
+	if err := a.scan(ctx, plain); err != nil {
+		return nil, nil, err
+	}
+	var imgs []*incoming
+	switch {
+	case a.has("manifest.json"):
+		imgs, err = a.dockerImages()
+	case a.has("index.json"):
+		imgs, err = a.ociImages()
+	case a.has("repositories"):
+		err = errs.New(errs.Unsupported, "archive has no manifest.json: it was made by Docker before 1.10").
+			WithHint("load and save it with a newer tool first")
+	default:
+		err = errs.New(errs.Invalid, "this is no image archive: it has neither manifest.json nor index.json").
+			WithHint("load reads what docker save, podman save or skopeo copy wrote; for the tar of a file system there is import")
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(imgs) == 0 {
+		return nil, nil, errs.New(errs.Invalid, "the archive holds no image")
+	}
+	var loaded []Loaded
+	for _, in := range imgs {
+		for _, ref := range in.names {
+			loaded = append(loaded, Loaded{Name: ref.Familiar(), ID: in.id})
+		}
+		if len(in.names) == 0 {
+			loaded = append(loaded, Loaded{ID: in.id})
+		}
+	}
+	return imgs, loaded, nil
+}
+
+// assemble makes an image of its config and the archive's members that hold its
+// layers, lowest first.
+func (a *archive) assemble(config []byte, members []string) (*incoming, error) {
+	cfg, err := parseConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	id := spec.DigestOf(config)
+	if len(cfg.RootFS.DiffIDs) != len(members) {
+		return nil, errs.New(errs.Corrupt, "image %s: its config names %d layers, the archive %d", id.Short(), len(cfg.RootFS.DiffIDs), len(members))
+	}
+	in := &incoming{id: id, blobs: map[spec.Digest][]byte{id: config}, layers: cfg.RootFS.DiffIDs}
+	for i, m := range members {
+		l, err := a.layer(m)
+		if err != nil {
+			return nil, fmt.Errorf("image %s: %w", id.Short(), err)
+		}
+		if want := cfg.RootFS.DiffIDs[i]; l.DiffID != want {
+			return nil, errs.New(errs.Corrupt, "image %s: layer %d (%.200q) has digest %s, the config says %s", id.Short(), i+1, m, l.DiffID, want)
+		}
+		in.size += l.Content
+	}
+	return in, nil
+}
+
+// dropUnused removes layers that this process added and that no image got.
+func (s *Images) dropUnused(added []spec.Digest) {
+	if len(added) == 0 {
+		return
+	}
+	// Mostly all are used, which needs no exclusive lock to see.
+	if keep, err := s.needed(); err != nil || !slices.ContainsFunc(added, func(d spec.Digest) bool { return !keep.layers[d] }) {
+		return
+	}
+	lock, err := s.st.Refs(true)
+	if err != nil {
+		return
+	}
+	defer lock.Close()
+	keep, err := s.needed()
+	if err != nil {
+		return
+	}
+	for _, d := range added {
+		if !keep.layers[d] {
+			s.layers.Remove(d) // or a later Sweep
+		}
+	}
+}
+
+// find layers of the archive, as loaded or as found in the store.
+
+func (a *archive) layer(member string) (*layer.Layer, error) {
+	name, err := a.resolve(member)
+	if err != nil {
+		return nil, err
+	}
+	m, ok := a.members[name]
+	switch {
+	case !ok:
+		return nil, errs.New(errs.Corrupt, "the archive lacks the layer %.200q", member).WithHint("it may be cut short; make it again")
+	case m.err != nil:
+		return nil, fmt.Errorf("layer %.200q: %w", member, m.err)
+	case m.layer == nil:
+		return nil, errs.New(errs.Unsupported, "layer %.200q is no tar, plain or compressed with gzip or zstd", member)
+	}
+	return m.layer, nil
+}
+
+// deferred reports whether an error with one layer may be kept until it is
+// known that an image needs that layer; others end the Load at once.
+func deferred(err error) bool {
+	if errors.Is(err, errArchive) {
+		return false
+	}
+	switch errs.ClassOf(err) {
+	case errs.Corrupt, errs.Invalid, errs.Unsupported:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,384 @@
+package image
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"tug/errs"
+	"tug/spec"
+	"tug/state"
+)
+
+// record is images/ids/<hex>.json. Its modification time is when the image was
+// last used, so that using one costs no write.
+type record struct {
+	ID       spec.Digest      `json:"id"`
+	Manifest spec.Digest      `json:"manifest,omitempty"`
+	Target   *spec.Descriptor `json:"target,omitempty"`
+	Blobs    []spec.Digest    `json:"blobs"`  // all that the image keeps: config, manifest, indexes
+	Layers   []spec.Digest    `json:"layers"` // diffIDs, lowest first
+	Size     int64            `json:"size"`
+	Pulled   time.Time        `json:"pulled"`
+	Source   string           `json:"source,omitempty"` // what a built-in image was made from
+
+	used time.Time
+}
+
+// name is images/names/<file>: one tag or one repository digest.
+type name struct {
+	Name  string      `json:"name"` // full form of the reference
+	Image spec.Digest `json:"image"`
+	Time  time.Time   `json:"time"` // when it was given
+
+	ref spec.Reference
+}
+
+const maxFileName = 240
+
+// nameFile returns the file name for a full reference. The references'
+// alphabet has no %, so escaping is unambiguous; a name that is too long for a
+// file goes by its hash.
+func nameFile(full string) string {
+	f := strings.ReplaceAll(full, "/", "%2F")
+	if len(f) > maxFileName {
+		f = "%" + spec.DigestOf([]byte(full)).Hex()
+	}
+	return f
+}
+
+func (s *Images) namePath(full string) string {
+	return filepath.Join(s.st.Names(), nameFile(full))
+}
+
+// readName returns the name file of ref; fs.ErrNotExist when there is none.
+func (s *Images) readName(ref spec.Reference) (name, error) {
+	return s.readNameFile(nameFile(ref.String()))
+}
+
+func (s *Images) readNameFile(file string) (name, error) {
+	var n name
+	path := filepath.Join(s.st.Names(), file)
+	err := state.ReadJSON(path, &n)
+	if err == nil {
+		var perr error
+		n.ref, perr = spec.ParseReference(n.Name)
+		if perr != nil || nameFile(n.Name) != file || !validDigest(n.Image) {
+			err = errs.New(errs.Corrupt, "read %s: it is the name of something else", path)
+		}
+	}
+	return n, err
+}
+
+// names returns all names, sorted. A broken one is left out: the image that it
+// meant is kept by its record, and the next tag of that name mends it.
+func (s *Images) names() ([]name, error) {
+	entries, err := os.ReadDir(s.st.Names())
+	if err != nil {
+		return nil, err
+	}
+	var all []name
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue // somebody's temporary
+		}
+		n, err := s.readNameFile(e.Name())
+		switch {
+		case err == nil:
+			all = append(all, n)
+		case !errors.Is(err, fs.ErrNotExist) && errs.ClassOf(err) == errs.Internal:
+			return nil, err
+		}
+	}
+	slices.SortFunc(all, func(a, b name) int { return strings.Compare(a.Name, b.Name) })
+	return all, nil
+}
+
+// readRecord returns the record of image id; fs.ErrNotExist when there is none.
+func (s *Images) readRecord(id spec.Digest) (*record, error) {
+	path := s.st.Image(id.Hex())
+	r := &record{}
+	if err := state.ReadJSON(path, r); err != nil {
+		return nil, err
+	}
+	ok := r.ID == id
+	for _, d := range slices.Concat(r.Blobs, r.Layers) {
+		ok = ok && validDigest(d)
+	}
+	if !ok {
+		return nil, errs.New(errs.Corrupt, "read %s: it is no record of image %s", path, id.Short()).
+			WithHint("remove the file and fetch the image again")
+	}
+	if fi, err := os.Stat(path); err == nil {
+		r.used = fi.ModTime()
+	}
+	return r, nil
+}
+
+func validDigest(d spec.Digest) bool {
+	_, err := spec.ParseDigest(string(d))
+	return err == nil
+}
+
+// ids returns the IDs of all images.
+func (s *Images) ids() ([]spec.Digest, error) {
+	entries, err := os.ReadDir(s.st.Images())
+	if err != nil {
+		return nil, err
+	}
+	var ids []spec.Digest
+	for _, e := range entries {
+		if hexa, ok := strings.CutSuffix(e.Name(), ".json"); ok && spec.IsHex64(hexa) {
+			ids = append(ids, spec.Digest("sha256:"+hexa))
+		}
+	}
+	return ids, nil
+}
+
+// records returns all records; one that is unreadable is an error, because what
+// it needs might be removed otherwise.
+func (s *Images) records() ([]*record, error) {
+	ids, err := s.ids()
+	if err != nil {
+		return nil, err
+	}
+	var all []*record
+	for _, id := range ids {
+		r, err := s.readRecord(id)
+		switch {
+		case err == nil:
+			all = append(all, r)
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// readBlob returns the bytes that d names, verified.
+func (s *Images) readBlob(d spec.Digest) ([]byte, error) {
+	b, err := os.ReadFile(s.st.Blob(d.Hex()))
+	if err != nil {
+		return nil, err
+	}
+	if spec.DigestOf(b) != d {
+		return nil, errs.New(errs.Corrupt, "blob %s: its bytes have changed", s.st.Blob(d.Hex())).
+			WithHint("pull or load the image again")
+	}
+	return b, nil
+}
+
+// image makes an Image of a record and the names it has among all. A config
+// that is gone or broken is an error, with the rest of the Image there.
+func (s *Images) image(r *record, all []name) (*Image, error) {
+	img := &Image{ID: r.ID, Manifest: r.Manifest, Target: r.Target, Size: r.Size, Pulled: r.Pulled, LastUsed: r.used}
+	img.Config.RootFS.DiffIDs = r.Layers
+	for _, n := range all {
+		if n.Image != r.ID {
+			continue
+		}
+		if n.ref.Digest != "" {
+			img.Digests = append(img.Digests, n.ref.Familiar())
+		} else {
+			img.Names = append(img.Names, n.ref.Familiar())
+		}
+		if n.Time.After(img.LastTag) {
+			img.LastTag = n.Time
+		}
+	}
+	b, err := s.readBlob(r.ID)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, rerr := os.Lstat(s.st.Image(r.ID.Hex())); errors.Is(rerr, fs.ErrNotExist) {
+			return img, rerr // removed just now
+		}
+		err = errs.New(errs.Corrupt, "image %s: its config is missing from the store", r.ID.Short()).
+			WithHint("pull or load the image again")
+	}
+	if err != nil {
+		return img, err
+	}
+	cfg, err := parseConfig(b)
+	if err != nil {
+		return img, fmt.Errorf("image %s: %w", r.ID.Short(), err)
+	}
+	img.Config = *cfg
+	return img, nil
+}
+
+// List returns all images, the newest first. A broken one is there with
+// what is known of it, so that it can be seen and removed.
+func (s *Images) List() ([]*Image, error) {
+	// Names first: an image that comes in between then shows without a name,
+	// instead of a name showing without its image.
+	all, err := s.names()
+	if err != nil {
+		return nil, err
+	}
+	ids, err := s.ids()
+	if err != nil {
+		return nil, err
+	}
+	var imgs []*Image
+	for _, id := range ids {
+		img := &Image{ID: id}
+		r, err := s.readRecord(id)
+		if err == nil {
+			img, err = s.image(r, all)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			imgs = append(imgs, img)
+		}
+	}
+	slices.SortStableFunc(imgs, func(a, b *Image) int { return created(b).Compare(created(a)) })
+	return imgs, nil
+}
+
+func created(i *Image) time.Time {
+	if i.Config.Created == nil {
+		return time.Time{}
+	}
+	return *i.Config.Created
+}
+
+// Used notes that the image is used now.
+func (s *Images) Used(id spec.Digest) error {
+	now := time.Now()
+	return os.Chtimes(s.st.Image(id.Hex()), now, now)
+}
+
+// incoming is an image that is about to be recorded: everything verified, its
+// layers held by their locks.
+type incoming struct {
+	id       spec.Digest
+	manifest spec.Digest
+	target   *spec.Descriptor
+	blobs    map[spec.Digest][]byte
+	layers   []spec.Digest
+	size     int64
+	names    []spec.Reference
+	source   string
+}
+
+// commit records images and their names, under the shared reference lock. It
+// returns for each name the image that it pointed at before.
+func (s *Images) commit(imgs []*incoming) (moved map[string]spec.Digest, err error) {
+	lock, err := s.st.Refs(false)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	if err := s.writeBlobs(imgs); err != nil {
+		return nil, storeError(err)
+	}
+	moved = map[string]spec.Digest{}
+	for _, in := range imgs {
+		if err := s.writeRecord(in); err != nil {
+			return nil, storeError(err)
+		}
+		for _, ref := range in.names {
+			old, err := s.writeName(ref, in.id)
+			if err != nil {
+				return nil, storeError(err)
+			}
+			if old != "" && old != in.id {
+				moved[ref.Familiar()] = old
+			}
+		}
+	}
+	return moved, nil
+}
+
+func storeError(err error) error {
+	if isNoSpace(err) {
+		return errs.New(errs.NoSpace, "write image record: %w", err).WithHint("make room on the store's disk")
+	}
+	return err
+}
+
+// writeBlobs writes what is not there yet, and makes all of it durable with one
+// sync of the directory.
+func (s *Images) writeBlobs(imgs []*incoming) error {
+	wrote := false
+	for _, in := range imgs {
+		for d, b := range in.blobs {
+			if _, err := s.readBlob(d); err == nil {
+				continue
+			}
+			if err := writeSynced(s.st.Blob(d.Hex()), b); err != nil {
+				return err
+			}
+			wrote = true
+		}
+	}
+	if !wrote {
+		return nil
+	}
+	return state.SyncDir(filepath.Dir(s.st.Blob("x")))
+}
+
+// writeSynced is state.Replace without the sync of the directory.
+func writeSynced(path string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}
+
+// writeRecord writes the record of in, or adds to the one that is there.
+func (s *Images) writeRecord(in *incoming) error {
+	r := &record{
+		ID: in.id, Manifest: in.manifest, Target: in.target, Layers: in.layers, Size: in.size,
+		Pulled: time.Now().UTC(), Source: in.source,
+	}
+	if old, err := s.readRecord(in.id); err == nil {
+		r.Pulled, r.Blobs = old.Pulled, old.Blobs
+		if r.Target == nil {
+			r.Manifest, r.Target = old.Manifest, old.Target
+		}
+	}
+	for d := range in.blobs {
+		if !slices.Contains(r.Blobs, d) {
+			r.Blobs = append(r.Blobs, d)
+		}
+	}
+	slices.Sort(r.Blobs)
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	path := s.st.Image(in.id.Hex())
+	if now, err := os.ReadFile(path); err == nil && string(now) == string(b)+"\n" {
+		return nil
+	}
+	return s.st.WriteFile(path, append(b, '\n'), true)
+}
+
+// writeName points ref at image id and returns where it pointed before. A name
+// that is right already is left alone.
+func (s *Images) writeName(ref spec.Reference, id spec.Digest) (old spec.Digest, err error) {
+	n, err := s.readName(ref)
+	if err == nil && n.Image == id {
+		return id, nil
+	}
+	return n.Image, s.st.WriteJSON(s.namePath(ref.String()), name{Name: ref.String(), Image: id, Time: time.Now().UTC()}, true)
+}
