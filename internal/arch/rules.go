@@ -37,7 +37,7 @@ var importTable = []row{
 
 	// What runs as tug-init must stay small: not the packages that start it.
 	{"runtime/boot", []string{"runtime/plan", "sys"}},
-	{"supervisor/keeper", []string{"state"}},
+	{"supervisor/keeper", []string{"spec", "state"}},
 
 	// Use cases and adapters.
 	{"engine", []string{"container"}},
