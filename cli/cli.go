@@ -92,7 +92,7 @@ func (a *app) main(args []string) error {
 	var g globals
 	fs := a.globalFlags(&g)
 	if err := fs.Parse(args); err != nil {
-		return a.usageError(125, "tug [OPTIONS] COMMAND [ARG...]", "tug", "%v", err)
+		return usageError(125, "tug", err)
 	}
 	if err := checkLogLevel(g.logLevel); err != nil {
 		return &exitError{code: 1, err: err}
@@ -135,7 +135,7 @@ func (a *app) dispatch(global *pflag.FlagSet, args []string) error {
 	if missing(args[0]) {
 		return &exitError{code: 1, err: fmt.Errorf("%s is not there yet", args[0])}
 	}
-	return &exitError{code: 1, err: fmt.Errorf("unknown command: tug %s", args[0]), help: "tug"}
+	return usageError(1, "tug", fmt.Errorf("unknown command: tug %s", args[0]))
 }
 
 // runGroup handles a group without one of its commands.
@@ -147,9 +147,9 @@ func (a *app) runGroup(g *group, rest []string) error {
 		return &exitError{code: 1, err: fmt.Errorf("%s %s is not there yet", g.name, rest[0])}
 	}
 	if strings.HasPrefix(rest[0], "-") {
-		return a.usageError(125, "tug "+g.name+" COMMAND", "tug "+g.name, "unknown flag: %s", rest[0])
+		return usageError(125, "tug "+g.name, fmt.Errorf("unknown flag: %s", rest[0]))
 	}
-	return a.usageError(1, "tug "+g.name+" COMMAND", "tug "+g.name, "unknown command: tug %s %s", g.name, rest[0])
+	return usageError(1, "tug "+g.name, fmt.Errorf("unknown command: tug %s %s", g.name, rest[0]))
 }
 
 // run parses the flags of command c and runs it.
@@ -165,16 +165,16 @@ func (a *app) run(c *command, name string, args []string) error {
 		if errors.Is(err, pflag.ErrHelp) {
 			return a.printCommandHelp(c, name, fs)
 		}
-		return a.usageError(125, "tug "+name+c.arguments(), "tug "+name, "%v", err)
+		return usageError(125, "tug "+name, err)
 	}
 	if *help || short {
 		return a.printCommandHelp(c, name, fs)
 	}
 	if err := missingFlags(fs, name); err != nil {
-		return &exitError{code: 125, err: err, help: "tug " + name}
+		return &exitError{code: 125, err: err}
 	}
 	if err := c.args.check(len(fs.Args())); err != "" {
-		return a.usageError(1, "tug "+name+c.arguments(), "tug "+name, "'tug %s' %s", name, err)
+		return usageError(1, "tug "+name, fmt.Errorf("'tug %s' %s", name, err))
 	}
 	return body(fs.Args())
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"tug/engine"
-	"tug/image"
 	"tug/errs"
+	"tug/image"
 )
 
 const inspectFormatUsage = "Format output using a custom template:\n" +

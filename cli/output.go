@@ -6,10 +6,9 @@ package cli
 //	tug: WHAT WENT WRONG AND WHERE; WHAT TO DO
 //
 // with Docker's wording where Docker has one and without its "Error response
-// from daemon:", since there is no daemon. What to do comes from errs.HintOf.
-// Wrong usage, and a failed run or create, add an empty line and
-// "Run 'tug run --help' for more information", as Docker does; wrong usage has
-// the usage line in between. Warnings are "WARNING: TEXT".
+// from daemon:", since there is no daemon. What to do comes from errs.HintOf; for
+// wrong usage it is "see 'tug run --help'", where Docker adds four lines.
+// Warnings are "WARNING: TEXT".
 //
 // Exit codes, Docker's:
 //
@@ -27,7 +26,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"syscall"
@@ -39,10 +37,8 @@ import (
 // exitError is an error with its exit code. Without err nothing is printed:
 // the code is the program's, or the errors were printed already.
 type exitError struct {
-	code  int
-	err   error
-	usage string // usage line to show, or ""
-	help  string // command whose --help to point to, or ""
+	code int
+	err  error
 }
 
 func (e *exitError) Error() string {
@@ -54,9 +50,9 @@ func (e *exitError) Error() string {
 
 func (e *exitError) Unwrap() error { return e.err }
 
-// usageError is wrong usage of command name, whose usage line is given.
-func (a *app) usageError(code int, usage, name, format string, args ...any) error {
-	return &exitError{code: code, err: fmt.Errorf(format, args...), usage: usage, help: name}
+// usageError is wrong usage of command name ("tug run").
+func usageError(code int, name string, err error) error {
+	return &exitError{code: code, err: errs.New(errs.Invalid, "%w", err).WithHint("see '%s --help'", name)}
 }
 
 // report prints err and returns the exit code for it.
@@ -74,14 +70,7 @@ func (a *app) report(err error) int {
 	case brokenPipe(e.err):
 		return exitSigpipe
 	}
-	text := "tug: " + message(e.err) + "\n"
-	if e.usage != "" {
-		text += "\nUsage:  " + e.usage + "\n"
-	}
-	if e.help != "" {
-		text += "\nRun '" + e.help + " --help' for more information\n"
-	}
-	io.WriteString(a.Err, text)
+	a.complain(e.err)
 	return e.code
 }
 
@@ -155,15 +144,15 @@ func (a *app) each(names []string, f func(name string) error) error {
 
 // engineError gives an error of run its exit code: 126 and 127 when the
 // program could not be executed, else 125.
-func engineError(err error, help string) error {
+func engineError(err error) error {
 	var e *exitError
 	if err == nil || errors.As(err, &e) {
 		return err
 	}
 	if se := runtime.AsStartError(err); se != nil {
-		return &exitError{code: se.Code, err: err, help: help}
+		return &exitError{code: se.Code, err: err}
 	}
-	return &exitError{code: 125, err: err, help: help}
+	return &exitError{code: 125, err: err}
 }
 
 // file returns the stream's file, or nil when it is none.

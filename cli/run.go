@@ -24,7 +24,7 @@ func setupRun(a *app, fs *pflag.FlagSet) func([]string) error {
 	return func(args []string) error {
 		req, err := f.request(args)
 		if err != nil {
-			return engineError(err, "tug "+a.name)
+			return engineError(err)
 		}
 		if *detach {
 			if len(f.attach.values) > 0 {
@@ -36,7 +36,7 @@ func setupRun(a *app, fs *pflag.FlagSet) func([]string) error {
 		}
 		t := &attachment{app: a, tty: req.Tty, stdin: req.AttachIn && req.OpenStdin, sigProxy: *proxy}
 		if t.keys, err = parseDetachKeys(*keys); err != nil {
-			return engineError(err, "tug "+a.name)
+			return engineError(err)
 		}
 		e, c, err := a.create(f, req)
 		if err == nil && *detach {
@@ -44,7 +44,7 @@ func setupRun(a *app, fs *pflag.FlagSet) func([]string) error {
 		} else if err == nil {
 			err = a.startAttached(e, c, t)
 		}
-		return engineError(err, "tug "+a.name)
+		return engineError(err)
 	}
 }
 
@@ -54,7 +54,7 @@ func setupCreate(a *app, fs *pflag.FlagSet) func([]string) error {
 	return func(args []string) error {
 		req, err := f.request(args)
 		if err != nil {
-			return engineError(err, "tug "+a.name)
+			return engineError(err)
 		}
 		_, c, err := a.create(f, req)
 		if err != nil {
@@ -144,8 +144,7 @@ func (a *app) discard(e *engine.Engine, c *spec.Container) {
 // startAttached starts the container attached to the user's streams and
 // returns its exit code as an exitError.
 func (a *app) startAttached(e *engine.Engine, c *spec.Container, t *attachment) error {
-	release := t.catch()
-	defer release()
+	t.catch()
 	s, err := e.Containers.StartAttached(a.ctx, c.ID, t.options(c.AttachOut, c.AttachErr))
 	if err != nil {
 		a.discard(e, c)
@@ -162,14 +161,7 @@ func (a *app) startAttached(e *engine.Engine, c *spec.Container, t *attachment) 
 		// Nobody will ever see the output, and nobody would clean up.
 		t.readerGone = func() { e.Containers.Kill(c.ID, syscall.SIGKILL) }
 	}
-	code, err := t.run(s, s.Stdin)
-	if c.Host.AutoRemove && !errors.Is(err, container.ErrDetached) {
-		// Also its removal is over when the command is.
-		if _, werr := e.Containers.Wait(a.ctx, c.ID); err == nil && werr != nil && !isGone(werr) {
-			err = werr
-		}
-	}
-	return exitOf(code, err)
+	return exitOf(t.run(s, s.Stdin))
 }
 
 func (a *app) startWarnings(warnings []string) {
@@ -287,8 +279,7 @@ func setupAttach(a *app, fs *pflag.FlagSet) func([]string) error {
 }
 
 func (a *app) attach(e *engine.Engine, c *container.Summary, t *attachment) error {
-	release := t.catch()
-	defer release()
+	t.catch()
 	s, err := e.Containers.Attach(a.ctx, c.ID, t.options(true, true))
 	if err != nil {
 		return err
@@ -343,8 +334,7 @@ func (a *app) exec(name string, x spec.ExecSpec, detach bool, detachKeys string)
 	if t.keys, err = parseDetachKeys(detachKeys); err != nil {
 		return err
 	}
-	release := t.catch()
-	defer release()
+	t.catch()
 	s, err := e.Containers.Exec(a.ctx, c.ID, x, t.options(true, true))
 	if err != nil {
 		return execError(err)
@@ -357,7 +347,7 @@ func (a *app) exec(name string, x spec.ExecSpec, detach bool, detachKeys string)
 // execError gives 126 and 127 where exec's program cannot be executed; the
 // engine's own errors are 1, as in Docker.
 func execError(err error) error {
-	if e := engineError(err, ""); err != nil && e.(*exitError).code != 125 {
+	if e := engineError(err); err != nil && e.(*exitError).code != 125 {
 		return e
 	}
 	return err
