@@ -15,6 +15,7 @@ import (
 
 	"tug/errs"
 	"tug/image"
+	"tug/layer"
 	"tug/spec"
 	"tug/state"
 	"tug/sys"
@@ -88,6 +89,9 @@ func (c *Containers) fill(dir string, ctr *spec.Container, durable bool) error {
 		if err := os.Mkdir(filepath.Join(dir, name), mode); err != nil {
 			return err
 		}
+	}
+	if err := layer.Open(c.st, "").DressRoot(filepath.Join(dir, dirUpper), ctr.Layers); err != nil {
+		return err
 	}
 	for name, text := range etcFiles(ctr) {
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {

@@ -96,6 +96,7 @@ func (l *Layers) addIn(ctx context.Context, be backend, dir string, lock *os.Fil
 	}
 	info := Info{
 		DiffID: in.diffID, Size: in.size, Content: in.tree.content, Entries: in.tree.entries, Source: want.Source,
+		Root: in.tree.rootAttrs(), Opaque: in.tree.root.dir.opaque,
 		Blobs: []spec.Descriptor{{MediaType: in.kind.mediaType(), Digest: in.blob, Size: in.blobSize}},
 	}
 	if found, err := l.known(info); found != nil || err != nil {

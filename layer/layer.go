@@ -57,6 +57,8 @@ type Info struct {
 	IndexSize int64             // bytes of index.erofs; 0: none
 	Blobs     []spec.Descriptor // compressed forms this layer has come in
 	Source    string            // where it came from first
+	Root      *Attrs            `json:",omitempty"` // of the root directory; nil: the tar has no entry for it
+	Opaque    bool              `json:",omitempty"` // the root directory hides all lower layers
 }
 
 // Layer is a layer that cannot be removed until Close.

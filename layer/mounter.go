@@ -39,8 +39,9 @@ type Mounter struct {
 
 // layerMount is what this process knows about one layer's mount.
 type layerMount struct {
-	mu sync.Mutex // held while it is made
-	id identity   // zero: not looked at yet
+	mu     sync.Mutex // held while it is made
+	id     identity   // zero: not looked at yet
+	opaque bool       // hides all layers below
 }
 
 // identity is the file that a mount was made from. A layer that was removed
@@ -84,10 +85,11 @@ func (m *Mounter) sweep() {
 	}
 }
 
-// layer makes sure that a layer is mounted and returns where.
-func (m *Mounter) layer(d spec.Digest) (string, error) {
+// layer makes sure that a layer is mounted, at m.path, and tells whether it
+// hides all layers below.
+func (m *Mounter) layer(d spec.Digest) (opaque bool, err error) {
 	if !spec.IsHex64(d.Hex()) {
-		return "", errs.New(errs.Invalid, "invalid layer digest %q", string(d))
+		return false, errs.New(errs.Invalid, "invalid layer digest %q", string(d))
 	}
 	m.mu.Lock()
 	lm := m.mounts[d]
@@ -101,14 +103,12 @@ func (m *Mounter) layer(d spec.Digest) (string, error) {
 	defer lm.mu.Unlock()
 	now, err := m.identity(d)
 	if err == nil && now == lm.id {
-		return m.path(d), nil
+		return lm.opaque, nil
 	}
-	id, err := m.mount(d)
-	if err != nil {
-		return "", fmt.Errorf("mount layer %s: %w", d.Short(), err)
+	if err := m.mount(d, lm); err != nil {
+		return false, fmt.Errorf("mount layer %s: %w", d.Short(), err)
 	}
-	lm.id = id
-	return m.path(d), nil
+	return lm.opaque, nil
 }
 
 // identity looks at the layer's prepared file; fs.ErrNotExist when it is not
@@ -122,41 +122,49 @@ func (m *Mounter) identity(d spec.Digest) (identity, error) {
 	return identity{m.be.name(), uint64(sys.Dev), sys.Ino}, nil
 }
 
-// mount uses the mount that is there or makes one.
-func (m *Mounter) mount(d spec.Digest) (identity, error) {
+// mount uses the mount that is there or makes one, and fills lm.
+func (m *Mounter) mount(d spec.Digest, lm *layerMount) error {
 	lock, err := m.l.Get(d)
 	if err != nil {
-		return identity{}, err
+		return err
 	}
 	defer lock.Close()
 	id, err := m.identity(d)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := m.l.prepareLate(m.be, lock.Info); err != nil {
-			return id, err
+			return err
 		}
 		if lock.Info, err = m.l.info(d); err != nil {
-			return id, err
+			return err
 		}
 		id, err = m.identity(d)
 	}
 	if err != nil {
-		return id, err
+		return err
 	}
+	if there, err := m.keep(d, id); err != nil {
+		return err
+	} else if !there {
+		if err := m.attach(d, lock.Info, id); err != nil {
+			return err
+		}
+	}
+	lm.id, lm.opaque = id, lock.Opaque
+	return nil
+}
+
+// keep reports whether d is mounted from the file id already, and takes a
+// mount of another one away.
+func (m *Mounter) keep(d spec.Digest, id identity) (there bool, err error) {
 	path := m.path(d)
-	there, err := sys.IsMountPoint(path)
-	if err != nil {
-		return id, err
+	if there, err = sys.IsMountPoint(path); err != nil || !there {
+		return false, err
 	}
-	if there {
-		var was identity
-		if b, err := os.ReadFile(path + ".json"); err == nil && json.Unmarshal(b, &was) == nil && was == id {
-			return id, nil
-		}
-		if err := sys.Unmount(path); err != nil {
-			return id, err
-		}
+	var was identity
+	if b, err := os.ReadFile(path + ".json"); err == nil && json.Unmarshal(b, &was) == nil && was == id {
+		return true, nil
 	}
-	return id, m.attach(d, lock.Info, id)
+	return false, sys.Unmount(path)
 }
 
 func (m *Mounter) attach(d spec.Digest, info Info, id identity) error {

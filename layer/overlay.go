@@ -74,11 +74,14 @@ func (m *Mounter) lowers(layers []spec.Digest) ([]string, error) {
 			continue
 		}
 		seen[layers[i]] = true
-		path, err := m.layer(layers[i])
+		opaque, err := m.layer(layers[i])
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, path)
+		out = append(out, m.path(layers[i]))
+		if opaque {
+			break // overlayfs looks at this mark in directories below the root only
+		}
 	}
 	return out, nil
 }

@@ -103,6 +103,7 @@ func (i *inode) sparse() ([]segment, bool) {
 //     directory that the layer both whites out and makes is opaque.
 type tree struct {
 	root    *inode
+	rooted  bool // the tar has an entry for the root directory
 	limits  *Limits
 	entries int
 	meta    int64
@@ -279,6 +280,7 @@ func (t *tree) add(e *entry) error {
 		if e.typ != typeDir {
 			return badEntry(e.name, "the layer's root must be a directory")
 		}
+		t.rooted = true
 		return t.setAttrs(t.root, e)
 	}
 	dir, base := splitLast(clean)

@@ -103,10 +103,16 @@ func TestTree(t *testing.T) {
 		{"hard link to a link", []member{symlink("l", "x"), hardlink("b", "l")}, map[string]string{"l": "-> x", "b": "-> x"}},
 		{"link outlives its target", []member{file("a", "1"), hardlink("b", "a"), file("a", "2")}, map[string]string{"a": "file 2", "b": "file 1"}},
 		{"long link", []member{symlink("l", strings.Repeat("a", 4095))}, map[string]string{"l": "-> " + strings.Repeat("a", 4095)}},
-		{"names", []member{file("!", "1"), file(".-", "2"), file("..a", "3"), file("\xff\xfe", "4"), file(strings.Repeat("n", 255), "5")},
-			map[string]string{"!": "file 1", ".-": "file 2", "..a": "file 3", "\xff\xfe": "file 4", strings.Repeat("n", 255): "file 5"}},
-		{"devices", []member{{tar.Header{Typeflag: tar.TypeChar, Name: "c", Devmajor: 5, Devminor: 300}, ""}, {tar.Header{Typeflag: tar.TypeFifo, Name: "f"}, ""}},
-			map[string]string{"c": "char 0x10052c", "f": "mode 10000"}},
+		{
+			"names",
+			[]member{file("!", "1"), file(".-", "2"), file("..a", "3"), file("\xff\xfe", "4"), file(strings.Repeat("n", 255), "5")},
+			map[string]string{"!": "file 1", ".-": "file 2", "..a": "file 3", "\xff\xfe": "file 4", strings.Repeat("n", 255): "file 5"},
+		},
+		{
+			"devices",
+			[]member{{tar.Header{Typeflag: tar.TypeChar, Name: "c", Devmajor: 5, Devminor: 300}, ""}, {tar.Header{Typeflag: tar.TypeFifo, Name: "f"}, ""}},
+			map[string]string{"c": "char 0x10052c", "f": "mode 10000"},
+		},
 		{"empty", nil, map[string]string{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
