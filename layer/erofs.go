@@ -3,7 +3,6 @@ package layer
 import (
 	"bufio"
 	"encoding/binary"
-	"hash/crc32"
 	"io"
 	"strings"
 
@@ -26,7 +25,6 @@ const (
 	slotSize     = 128
 	firstInode   = 3 * blockSize
 	erofsMagic   = 0xE0F5E1E2
-	compatSum    = 0x1
 	compatMtime  = 0x2
 	incompatFlag = 0x4 | 0x8 // chunked files, device table
 	inodeSize    = 64
@@ -229,13 +227,14 @@ func (x *index) put(i *inode) error {
 
 func align(n, to int64) int64 { return (n + to - 1) / to * to }
 
-// super returns the superblock and the device table, which the checksum covers
-// to the end of their block.
+// super returns the superblock and the device table. It has no checksum: that
+// would cover this one block, and fsck.erofs before 1.9 crashes when it sees
+// one together with blocks smaller than 1 KiB.
 func (x *index) super() []byte {
 	b := make([]byte, blockSize)
 	le := binary.LittleEndian
 	le.PutUint32(b[0:], erofsMagic)
-	le.PutUint32(b[8:], compatSum|compatMtime)
+	le.PutUint32(b[8:], compatMtime)
 	b[12] = 9 // log2 of the block size
 	le.PutUint16(b[14:], uint16(x.tree.root.pos/inodeAlign))
 	le.PutUint64(b[16:], uint64(len(x.order)))
@@ -247,8 +246,6 @@ func (x *index) super() []byte {
 	slot := b[superSize:]
 	copy(slot[:64], "tar")
 	le.PutUint32(slot[64:], uint32(x.tarSize/blockSize))
-	// EROFS leaves out the final inversion of the usual CRC-32C.
-	le.PutUint32(b[4:], ^crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
 	return b
 }
 

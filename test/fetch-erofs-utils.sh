@@ -4,7 +4,8 @@
 # Debian 12 has erofs-utils 1.5, which does not. Then the packages of Debian 13
 # and the libraries they need, libc too, are downloaded (verified by apt) and
 # unpacked into a cache directory; nothing is installed, and the system's own
-# apt configuration and lists are not touched.
+# apt configuration and lists are not touched. The mirror is
+# TUG_TEST_DEBIAN_MIRROR, else the one that the machine's apt uses.
 set -euo pipefail
 
 fits() { # fits FSCK: version 1.7 or newer
@@ -38,7 +39,9 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$work"/{lists/partial,cache/archives/partial,debs,etc,root}
 arch=$(dpkg --print-architecture)
 suite=trixie
-echo "deb [arch=$arch signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${TUG_TEST_DEBIAN_MIRROR:-http://deb.debian.org/debian} $suite main" >"$work/etc/sources.list"
+mirror=${TUG_TEST_DEBIAN_MIRROR:-$(find /etc/apt/sources.list* -type f -exec sed -nE 's%^[^#]*(https?://[^ ]+/debian)/?( .*)?$%\1%p' {} + | sed -n 1p)}
+mirror=${mirror:-http://deb.debian.org/debian}
+echo "deb [arch=$arch signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$work/etc/sources.list"
 : >"$work/etc/status" # nothing is installed, as far as this apt knows
 apt_opts=(
 	-qq
