@@ -264,9 +264,11 @@ func (c *Containers) reserve(name, id string) (release func(), err error) {
 				continue
 			}
 			if c.idByName(name) == "" {
-				err = f.Truncate(0)
+				// Not emptied first: ext4 writes such a file out when it is
+				// closed, and its removal would wait for the disk.
+				_, err = f.WriteAt([]byte(id+"\n"), 0)
 				if err == nil {
-					_, err = f.WriteAt([]byte(id+"\n"), 0)
+					err = f.Truncate(int64(len(id) + 1))
 				}
 				if err == nil {
 					return func() { f.Close() }, nil
