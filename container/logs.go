@@ -17,7 +17,7 @@ import (
 // LogOptions says which part of a log is wanted.
 type LogOptions struct {
 	Follow       bool
-	Tail         int // entries from the end; negative is all
+	Tail         int // lines from the end; negative is all
 	Since, Until time.Time
 }
 
@@ -30,7 +30,8 @@ type LogLine struct {
 }
 
 // Logs passes a container's log to emit, oldest first. With Follow it goes on
-// until the container's present run is over and all of it was passed.
+// until the container's present run is over and all of it was passed, or the
+// time is past Until.
 func (c *Containers) Logs(ctx context.Context, id string, o LogOptions, emit func(LogLine) error) error {
 	dir := c.path(id, dirLog)
 	if _, err := os.Stat(dir); err != nil {
@@ -51,7 +52,7 @@ func (c *Containers) Logs(ctx context.Context, id string, o LogOptions, emit fun
 	}
 	defer r.close()
 	for {
-		last := !o.Follow || ctx.Err() != nil
+		last := !o.Follow || ctx.Err() != nil || !o.Until.IsZero() && time.Now().After(o.Until)
 		select {
 		case <-over:
 			last = true
@@ -84,7 +85,7 @@ type logReader struct {
 	part []byte // an entry whose end is not written yet
 }
 
-// begin finds where to start: the oldest entry, or the Tail'th from the end.
+// begin finds where to start: the oldest entry, or the Tail'th line from the end.
 func (r *logReader) begin() error {
 	gens, err := supervisor.LogGenerations(r.dir)
 	if err != nil {
@@ -94,21 +95,17 @@ func (r *logReader) begin() error {
 	if len(gens) > 0 {
 		r.gen = gens[0]
 	}
-	var off int64
-	if r.opts.Tail >= 0 {
-		want := r.opts.Tail
-		for i := len(gens) - 1; i >= 0; i-- {
-			r.gen = gens[i]
-			var found int
-			if off, found, err = tailOffset(supervisor.LogFile(r.dir, r.gen), want); err != nil {
-				return err
-			}
-			if want -= found; want <= 0 {
-				break
-			}
+	if r.opts.Tail < 0 {
+		return r.open(0)
+	}
+	t := tail{want: r.opts.Tail}
+	for i := len(gens) - 1; i >= 0 && !t.found; i-- {
+		r.gen = gens[i]
+		if err := t.file(supervisor.LogFile(r.dir, r.gen)); err != nil {
+			return err
 		}
 	}
-	return r.open(off)
+	return r.open(t.off)
 }
 
 func (r *logReader) open(off int64) error {
@@ -212,50 +209,4 @@ func parseLogLine(b []byte) (LogLine, bool) {
 		text = text[:len(text)-1]
 	}
 	return LogLine{Time: t, Stream: string(parts[1]), Text: text}, true
-}
-
-// tailOffset finds where the last n lines of a log file begin, reading
-// backwards, and how many there are (at most n). Pieces count with the line
-// they belong to.
-func tailOffset(path string, n int) (off int64, found int, err error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, 0, nil
-	}
-	if err != nil {
-		return 0, 0, err
-	}
-	defer f.Close()
-	end, err := f.Seek(0, io.SeekEnd)
-	if err != nil || n == 0 {
-		return end, 0, err
-	}
-	const block = 64 << 10
-	buf := make([]byte, block)
-	// lineAt is where the entry behind the newline being looked at begins.
-	for pos, first := end, true; pos > 0; {
-		size := min(pos, block)
-		pos -= size
-		if _, err := f.ReadAt(buf[:size], pos); err != nil && !errors.Is(err, io.EOF) {
-			return 0, 0, err
-		}
-		for i := size - 1; i >= 0; i-- {
-			if buf[i] != '\n' {
-				continue
-			}
-			if first {
-				first = false
-				continue
-			}
-			// A new line of output begins behind this newline, unless the
-			// entry before it was a piece.
-			if found++; found == n {
-				return pos + i + 1, found, nil
-			}
-		}
-	}
-	if end > 0 {
-		found++
-	}
-	return 0, found, nil
 }
