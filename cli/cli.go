@@ -77,7 +77,9 @@ func (a *app) globalFlags(g *globals) *pflag.FlagSet {
 	fs.StringVarP(&g.logLevel, "log-level", "l", "info", `Set the logging level ("debug", "info", "warn", "error", "fatal")`)
 	fs.BoolVarP(&g.version, "version", "v", false, "Print version information and quit")
 	fs.BoolVarP(&g.help, "help", "h", false, "Print usage")
-	hide(fs, "help")
+	// There is no log to set a level of; scripts that pass the two go on working.
+	hide(fs, "help", "debug", "log-level")
+	absentGlobalFlags(fs)
 	return fs
 }
 
@@ -93,6 +95,9 @@ func (a *app) main(args []string) error {
 	fs := a.globalFlags(&g)
 	if err := fs.Parse(args); err != nil {
 		return usageError(125, "tug", err)
+	}
+	if err := missingFlags(fs, ""); err != nil {
+		return &exitError{code: 125, err: err}
 	}
 	if err := checkLogLevel(g.logLevel); err != nil {
 		return &exitError{code: 1, err: err}

@@ -93,11 +93,14 @@ func setupStopping(a *app, fs *pflag.FlagSet, again bool) func([]string) error {
 }
 
 func setupKill(a *app, fs *pflag.FlagSet) func([]string) error {
-	signal := fs.StringP("signal", "s", "KILL", "Signal to send to the container")
+	signal := fs.StringP("signal", "s", "", "Signal to send to the container (SIGKILL when none is named)")
 	return func(args []string) error {
-		sig, err := runtime.ParseSignal(*signal)
+		sig, err := signalFlag(*signal)
 		if err != nil {
 			return err
+		}
+		if sig == 0 {
+			sig = syscall.SIGKILL
 		}
 		return a.together(args, nil, func(e *engine.Engine, id string) error {
 			return e.Containers.Kill(id, sig)

@@ -24,7 +24,7 @@ func missing(name string) bool {
 		}
 		return false
 	}
-	return slices.Contains(strings.Fields(`build builder buildx checkpoint commit compose config context cp
+	return slices.Contains(strings.Fields(`bake build builder buildx checkpoint commit compose config context cp
 		diff events export history import login logout manifest network node pause plugin port push rename
 		save search secret service stack stats swarm top trust unpause update volume`), name)
 }
@@ -83,7 +83,7 @@ func missingFlags(fs *pflag.FlagSet, name string) (err error) {
 		if len(v.ok) > 0 && v.typ != "bool" {
 			what += " " + v.set
 		}
-		err = fmt.Errorf("%s %s is not there yet", name, oneLine(what))
+		err = fmt.Errorf("%s is not there yet", oneLine(strings.TrimSpace(name+" "+what)))
 	})
 	return err
 }
@@ -95,7 +95,7 @@ func absentRunFlags(fs *pflag.FlagSet) {
 		"cgroupns:string:-:private", "cpu-count:int", "cpu-percent:int", "cpu-period:int:0", "cpu-quota:int:0",
 		"cpu-rt-period:int:0", "cpu-rt-runtime:int:0", "cpu-shares,c:int:0", "cpuset-cpus:string:-", "cpuset-mems:string:-",
 		"device:list", "device-cgroup-rule:list", "device-read-bps:list", "device-read-iops:list", "device-write-bps:list",
-		"device-write-iops:list", "dns:list", "dns-opt:list", "dns-option:list", "dns-search:list", "gpus:gpu-request",
+		"device-write-iops:list", "dns:list", "dns-opt:list", "dns-option:list", "dns-search:list", "expose:list", "gpus:gpu-request",
 		"group-add:list", "health-cmd:string", "health-interval:duration", "health-retries:int", "health-start-interval:duration",
 		"health-start-period:duration", "health-timeout:duration", "io-maxbandwidth:bytes", "io-maxiops:uint", "ip:string", "ip6:string",
 		"ipc:string:-:private", "isolation:string:-:default", "kernel-memory:bytes", "link:list", "link-local-ip:list",
@@ -105,10 +105,15 @@ func absentRunFlags(fs *pflag.FlagSet) {
 		"shm-size:bytes", "storage-opt:list", "sysctl:map", "umask:umask", "use-api-socket:bool", "userns:string:-:host", "uts:string:-:private",
 		"volume,v:list", "volume-driver:string", "volumes-from:list",
 	)
-	// These change nothing: tug has no health checks and no content trust yet,
-	// and publishes no port that an image exposes.
+	// These change nothing: tug has no health checks and no content trust yet.
 	fs.Bool("no-healthcheck", false, "")
 	fs.Bool("disable-content-trust", true, "")
-	fs.StringArray("expose", nil, "")
-	hide(fs, "no-healthcheck", "disable-content-trust", "expose")
+	hide(fs, "no-healthcheck", "disable-content-trust")
+}
+
+// absentGlobalFlags are those before the command: of a client of a remote
+// engine.
+func absentGlobalFlags(fs *pflag.FlagSet) {
+	absentFlags(fs, "config:string", "context,c:string:default:-", "host,H:string", "tls:bool", "tlscacert:string",
+		"tlscert:string", "tlskey:string", "tlsverify:bool")
 }
