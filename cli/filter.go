@@ -37,10 +37,15 @@ func (v *filterValue) flag(fs *pflag.FlagSet) {
 	fs.VarP(v, "filter", "f", "Filter output based on conditions provided")
 }
 
-// known refuses filters that are not among names.
-func (v filterValue) known(names ...string) error {
+// known refuses filters that are not among names; those among later are
+// Docker's that tug does not have yet.
+func (v filterValue) known(names, later []string) error {
 	for _, n := range sortedKeys(v) {
-		if !slices.Contains(names, n) {
+		switch {
+		case slices.Contains(names, n):
+		case slices.Contains(later, n):
+			return fmt.Errorf("filter '%s' is not there yet", n)
+		default:
 			return fmt.Errorf("invalid filter '%s'; there are %s", n, strings.Join(names, ", "))
 		}
 	}

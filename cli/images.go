@@ -82,7 +82,7 @@ func createdOf(img *image.Image) time.Time {
 
 func (o *imagesOptions) matcher(images *image.Images) (func(*image.Image) bool, error) {
 	f := o.filter
-	if err := f.known("reference", "dangling", "label", "before", "since"); err != nil {
+	if err := f.known(strings.Fields("reference dangling label before since"), strings.Fields("until")); err != nil {
 		return nil, err
 	}
 	dangling, isDangling, err := f.bool("dangling")
@@ -149,9 +149,6 @@ func (o *imagesOptions) rows(img *image.Image) []*imageRow {
 	row := func(repo, tag, digest string) *imageRow {
 		return &imageRow{img: img, repo: repo, tag: tag, digest: digest, now: time.Now(), noTrunc: o.noTrunc, digests: o.digests}
 	}
-	if o.quiet && o.format == "" {
-		return []*imageRow{row(noneText, noneText, noneText)}
-	}
 	digests := map[string]string{} // repository -> digest
 	for _, d := range img.Digests {
 		repo, digest, _ := strings.Cut(d, "@")
@@ -203,7 +200,7 @@ func imageColumns() []column[*imageRow] {
 		{"CreatedAt", "CREATED AT", func(r *imageRow) string { return createdOf(r.img).Local().Format(createdLayout) }},
 		{"Size", "SIZE", (*imageRow).size},
 		{"Containers", "CONTAINERS", na},
-		{"VirtualSize", "SIZE", (*imageRow).size},
+		{"VirtualSize", "SIZE", func(r *imageRow) string { return units.HumanSize(float64(r.img.Size)) }},
 		{"SharedSize", "SHARED SIZE", na},
 		{"UniqueSize", "UNIQUE SIZE", na},
 	}

@@ -159,7 +159,7 @@ func (o *inspectOptions) print(out io.Writer, found []any) error {
 // template asks for, on v's JSON: .Id and .ID both work.
 func executeEither(b *bytes.Buffer, execute func(io.Writer, any) error, v any) error {
 	var try bytes.Buffer
-	if first := execute(&try, v); first != nil {
+	if execute(&try, v) != nil {
 		raw, err := json.Marshal(v)
 		if err != nil {
 			return err
@@ -171,8 +171,8 @@ func executeEither(b *bytes.Buffer, execute func(io.Writer, any) error, v any) e
 			return err
 		}
 		try.Reset()
-		if execute(&try, m) != nil {
-			return first
+		if err := execute(&try, m); err != nil {
+			return err
 		}
 	}
 	_, err := try.WriteTo(b)

@@ -210,9 +210,9 @@ func toContainerJSON(e *engine.Engine, c *container.Summary) *containerJSON {
 		ID: c.ID, Created: stamp(c.Created), Path: c.Path, Args: notNil(c.Args),
 		State: toStateJSON(&c.State), Image: c.ImageID.String(),
 		ResolvConfPath: cs.ResolvConf(c.ID), HostnamePath: cs.Hostname(c.ID), HostsPath: cs.Hosts(c.ID),
-		LogPath: cs.LogDir(c.ID), Name: "/" + c.Name, Driver: "overlay", Platform: c.Platform.OS,
+		LogPath: cs.LogDir(c.ID), Name: "/" + c.Name, Driver: storageDriver, Platform: c.Platform.OS,
 		HostConfig: toHostConfigJSON(c), Mounts: []any{}, Config: toConfigJSON(c),
-		GraphDriver: graphDriverJSON{Name: "overlay", Data: map[string]string{
+		GraphDriver: graphDriverJSON{Name: storageDriver, Data: map[string]string{
 			"UpperDir": cs.UpperDir(c.ID), "WorkDir": cs.WorkDir(c.ID),
 		}},
 		NetworkSettings: networkJSON{

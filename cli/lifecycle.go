@@ -23,8 +23,9 @@ func signalFlag(s string) (syscall.Signal, error) {
 const maxParallel = 50
 
 // together does f for all names at once and prints, in their order, the name
-// or the error; with lenient, an error that says so of itself does not count.
-func (a *app) together(names []string, lenient func(error) bool, f func(e *engine.Engine, id string) error) error {
+// or the error, as "cannot VERB container NAME: ..." when there is a verb. With
+// lenient, an error that says so of itself does not count.
+func (a *app) together(names []string, verb string, lenient func(error) bool, f func(e *engine.Engine, id string) error) error {
 	e, err := a.engine()
 	if err != nil {
 		return err
@@ -39,6 +40,9 @@ func (a *app) together(names []string, lenient func(error) bool, f func(e *engin
 			c, err := e.Containers.Find(name)
 			if err == nil {
 				err = f(e, c.ID)
+				if err != nil && verb != "" {
+					err = fmt.Errorf("cannot %s container %s: %w", verb, name, err)
+				}
 			}
 			results[i] <- err
 		}()
@@ -70,6 +74,10 @@ func setupStopping(a *app, fs *pflag.FlagSet, again bool) func([]string) error {
 	timeout := fs.IntP("timeout", "t", 0, "Seconds to wait before killing the container")
 	fs.IntVar(timeout, "time", 0, "")
 	hide(fs, "time")
+	verb := "stop"
+	if again {
+		verb = "restart"
+	}
 	return func(args []string) error {
 		sig, err := signalFlag(*signal)
 		if err != nil {
@@ -82,7 +90,7 @@ func setupStopping(a *app, fs *pflag.FlagSet, again bool) func([]string) error {
 		case fs.Changed("time") || fs.Changed("timeout"):
 			wait = timeout
 		}
-		return a.together(args, nil, func(e *engine.Engine, id string) error {
+		return a.together(args, verb, nil, func(e *engine.Engine, id string) error {
 			err := e.Containers.Stop(a.ctx, id, sig, wait)
 			if err == nil && again {
 				err = e.Containers.Start(a.ctx, id)
@@ -102,7 +110,7 @@ func setupKill(a *app, fs *pflag.FlagSet) func([]string) error {
 		if sig == 0 {
 			sig = syscall.SIGKILL
 		}
-		return a.together(args, nil, func(e *engine.Engine, id string) error {
+		return a.together(args, "kill", nil, func(e *engine.Engine, id string) error {
 			return e.Containers.Kill(id, sig)
 		})
 	}
@@ -115,7 +123,7 @@ func setupRm(a *app, fs *pflag.FlagSet) func([]string) error {
 	return func(args []string) error {
 		// With -f a container that is not there is as it should be.
 		lenient := func(err error) bool { return *force && isGone(err) }
-		return a.together(args, lenient, func(e *engine.Engine, id string) error {
+		return a.together(args, "", lenient, func(e *engine.Engine, id string) error {
 			return e.Containers.Remove(a.ctx, id, *force, *volumes)
 		})
 	}

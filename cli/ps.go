@@ -62,7 +62,7 @@ func (a *app) ps(e *engine.Engine, o *psOptions) error {
 	}
 	rows := make([]*psRow, len(list))
 	for i, c := range list {
-		rows[i] = &psRow{Summary: c, now: time.Now(), noTrunc: o.noTrunc, image: names.shown(c)}
+		rows[i] = &psRow{Summary: c, now: time.Now(), noTrunc: o.noTrunc, image: names.shown(c), size: sizeText(0, 0)}
 	}
 	// Sizes cost a walk through each writable layer.
 	if o.size || strings.Contains(o.format, ".Size") {
@@ -89,14 +89,20 @@ func (o *psOptions) write(a *app, rows []*psRow) error {
 	return writeTable(a.Out, format, psColumns(), defaults, rows, func(r *psRow) map[string]string { return r.Config.Labels })
 }
 
+// psFilters are the filters that there are, and Docker's others.
+func psFilters() (names, later []string) {
+	return strings.Fields("id name label status exited ancestor before since network is-task"),
+		strings.Fields("annotation expose health isolation publish volume")
+}
+
 // choose applies -a, -n and the filters. Docker's -n counts what the filters
-// leave; filters by status and exit code look at all containers.
+// leave; a filter by status looks at all containers.
 func (o *psOptions) choose(list []*container.Summary, names *imageNames) ([]*container.Summary, error) {
 	match, err := o.matcher(list, names)
 	if err != nil {
 		return nil, err
 	}
-	all := o.all || o.last > 0 || len(o.filter["status"]) > 0 || len(o.filter["exited"]) > 0
+	all := o.all || o.last > 0 || len(o.filter["status"]) > 0
 	var out []*container.Summary
 	for _, c := range list {
 		if (all || isRunning(c)) && match(c) {
@@ -111,7 +117,11 @@ func (o *psOptions) choose(list []*container.Summary, names *imageNames) ([]*con
 
 func (o *psOptions) matcher(list []*container.Summary, names *imageNames) (func(*container.Summary) bool, error) {
 	f := o.filter
-	if err := f.known("id", "name", "label", "status", "exited", "ancestor", "before", "since"); err != nil {
+	if err := f.known(psFilters()); err != nil {
+		return nil, err
+	}
+	tasks, isTask, err := f.bool("is-task")
+	if err != nil {
 		return nil, err
 	}
 	if err := checkStatuses(f["status"], f["exited"]); err != nil {
@@ -139,6 +149,8 @@ func (o *psOptions) matcher(list []*container.Summary, names *imageNames) (func(
 				return v == strconv.Itoa(c.State.ExitCode) && c.State.Status == spec.StatusExited
 			}) &&
 			(len(f["ancestor"]) == 0 || ancestors[c.ImageID]) &&
+			f.any("network", func(v string) bool { return v == c.Host.NetworkMode }) &&
+			(!isTask || !tasks) && // no container is one of a swarm
 			(before.IsZero() || c.Created.Before(before)) && (since.IsZero() || c.Created.After(since))
 	}, nil
 }

@@ -102,7 +102,7 @@ func TestRequest(t *testing.T) {
 			r.Platform = &spec.Platform{OS: "linux", Architecture: "arm64"}
 		})},
 		// Values that ask for what tug does anyway.
-		{"--restart no --ipc private --oom-kill-disable=false --expose 80 --disable-content-trust --log-driver= img", base(func(*container.Request) {})},
+		{"--restart no --ipc private --oom-kill-disable=false --disable-content-trust --log-driver= img", base(func(*container.Request) {})},
 	} {
 		got, err := parseRun(t, strings.Fields(tt.args)...)
 		if err != nil {

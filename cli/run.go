@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strings"
 	"syscall"
 
@@ -12,6 +13,7 @@ import (
 	"tug/container"
 	"tug/engine"
 	"tug/errs"
+	"tug/runtime"
 	"tug/spec"
 )
 
@@ -37,6 +39,9 @@ func setupRun(a *app, fs *pflag.FlagSet) func([]string) error {
 		t := &attachment{app: a, tty: req.Tty, stdin: req.AttachIn && req.OpenStdin, sigProxy: *proxy}
 		if t.keys, err = parseDetachKeys(*keys); err != nil {
 			return engineError(err)
+		}
+		if e, err := a.engine(); err == nil {
+			e.Containers.Warm()
 		}
 		e, c, err := a.create(f, req)
 		if err == nil && *detach {
@@ -304,6 +309,10 @@ func setupExec(a *app, fs *pflag.FlagSet) func([]string) error {
 		if x.Env, err = readEnv(files.values, env.values); err != nil {
 			return err
 		}
+		if x.WorkingDir != "" && !path.IsAbs(x.WorkingDir) {
+			err := fmt.Errorf("the working directory '%s' is invalid, it needs to be an absolute path", x.WorkingDir)
+			return &exitError{code: 126, err: err}
+		}
 		x.Args = args[1:]
 		return a.exec(args[0], x, *detach, *keys)
 	}
@@ -344,11 +353,16 @@ func (a *app) exec(name string, x spec.ExecSpec, detach bool, detachKeys string)
 	return exitOf(t.run(s, s.Stdin))
 }
 
-// execError gives 126 and 127 where exec's program cannot be executed; the
-// engine's own errors are 1, as in Docker.
+// execError gives 127 where exec's program does not exist and 126 where it
+// could not be started otherwise; the engine's own errors are 1, as in Docker.
 func execError(err error) error {
-	if e := engineError(err); err != nil && e.(*exitError).code != 125 {
-		return e
+	se := runtime.AsStartError(err)
+	if se == nil {
+		return err
 	}
-	return err
+	code := se.Code
+	if code == 125 {
+		code = 126
+	}
+	return &exitError{code: code, err: err}
 }

@@ -13,14 +13,15 @@ import (
 
 // VersionInfo is what `tug version` shows.
 type VersionInfo struct {
-	Version   string
-	GoVersion string
-	Os, Arch  string
+	Version       string
+	GoVersion     string
+	Os, Arch      string
+	KernelVersion string
 }
 
 // Version describes this build.
 func Version() VersionInfo {
-	return VersionInfo{Version: spec.Version, GoVersion: goruntime.Version(), Os: goruntime.GOOS, Arch: goruntime.GOARCH}
+	return VersionInfo{Version: spec.Version, GoVersion: goruntime.Version(), Os: goruntime.GOOS, Arch: goruntime.GOARCH, KernelVersion: kernelVersion()}
 }
 
 // Info is what `tug info` shows: the store and the machine.
@@ -32,9 +33,11 @@ type Info struct {
 	Root, RunRoot                string
 	CgroupVersion                string // "1", "2", "hybrid"
 	CgroupName                   string
-	KernelVersion, OS            string
+	Controllers                  []string // of cgroups, that limits can be set with
+	KernelVersion, OS, OSVersion string
 	Architecture                 string
 	CPUs                         int
+	IPv4Forwarding               bool
 	Memory                       int64 // bytes
 	Name                         string
 	ServerVersion                string
@@ -45,7 +48,8 @@ type Info struct {
 func (e *Engine) Info(ctx context.Context) (Info, error) {
 	in := Info{
 		Root: e.Store.Root, RunRoot: e.Store.Run, CgroupName: e.cgroupName(), CPUs: goruntime.NumCPU(),
-		Architecture: goruntime.GOARCH, ServerVersion: spec.Version, OS: osName(), CgroupVersion: cgroupVersion(),
+		Architecture: goruntime.GOARCH, ServerVersion: spec.Version, CgroupVersion: cgroupVersion(), Controllers: controllers(),
+		OS: osRelease("PRETTY_NAME"), OSVersion: osRelease("VERSION_ID"), KernelVersion: kernelVersion(),
 	}
 	list, err := e.Containers.List()
 	if err != nil {
@@ -64,7 +68,10 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 	}
 	in.Images = len(images)
 	in.Name, _ = os.Hostname()
-	in.KernelVersion = strings.TrimSpace(read("/proc/sys/kernel/osrelease"))
+	if in.OS == "" {
+		in.OS = goruntime.GOOS
+	}
+	in.IPv4Forwarding = strings.TrimSpace(read("/proc/sys/net/ipv4/ip_forward")) == "1"
 	var si syscall.Sysinfo_t
 	if syscall.Sysinfo(&si) == nil {
 		in.Memory = int64(si.Totalram) * int64(si.Unit)
@@ -83,14 +90,32 @@ func read(path string) string {
 	return string(b)
 }
 
-// osName is PRETTY_NAME of os-release(5).
-func osName() string {
+func kernelVersion() string { return strings.TrimSpace(read("/proc/sys/kernel/osrelease")) }
+
+// osRelease is a value of os-release(5), or "".
+func osRelease(name string) string {
 	for line := range strings.Lines(read("/etc/os-release")) {
-		if v, ok := strings.CutPrefix(line, "PRETTY_NAME="); ok {
+		if v, ok := strings.CutPrefix(line, name+"="); ok {
 			return strings.Trim(strings.TrimSpace(v), `"`)
 		}
 	}
-	return goruntime.GOOS
+	return ""
+}
+
+// controllers are those of the v2 hierarchy's root, or those of v1 that this
+// process is in.
+func controllers() []string {
+	if sys.IsCgroup2("/sys/fs/cgroup") {
+		return strings.Fields(read("/sys/fs/cgroup/cgroup.controllers"))
+	}
+	var all []string
+	for line := range strings.Lines(read("/proc/self/cgroup")) {
+		// 4:cpu,cpuacct:/path
+		if parts := strings.SplitN(line, ":", 3); len(parts) == 3 && parts[1] != "" {
+			all = append(all, strings.Split(parts[1], ",")...)
+		}
+	}
+	return all
 }
 
 // cgroupVersion tells the layout by what is mounted where systemd puts it.
