@@ -43,6 +43,9 @@ func setupRun(a *app, fs *pflag.FlagSet) func([]string) error {
 		if e, err := a.engine(); err == nil {
 			e.Containers.Warm()
 		}
+		if e, err := a.engine(); err == nil {
+			e.Containers.Warm()
+		}
 		e, c, err := a.create(f, req)
 		if err == nil && *detach {
 			err = a.startDetached(e, c)

@@ -186,6 +186,10 @@ func (c *Containers) idByName(name string) string {
 	return id
 }
 
+// Warm lets a supervisor be started while the caller is still busy with what
+// comes before Start.
+func (c *Containers) Warm() { c.client.Warm() }
+
 // Start starts a container; one that runs already is left alone.
 func (c *Containers) Start(ctx context.Context, id string) error {
 	st, err := c.state(id)

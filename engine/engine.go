@@ -215,6 +215,7 @@ func (e *Engine) Supervise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	go runtime.Warm()
 	rt, err := runtime.New(runtime.Options{InitPath: init, Cgroup: e.cgroupName()})
 	if err != nil {
 		return err

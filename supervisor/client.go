@@ -65,6 +65,19 @@ func isNotRunning(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
+// Warm starts a supervisor in the background if none is there, for a command
+// that is about to need one. Whatever goes wrong, the request itself tells.
+func (c *Client) Warm() {
+	if _, err := os.Stat(c.Socket()); !errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	go func() {
+		if got, err := c.startKeeper(context.Background()); err == nil {
+			got.Close()
+		}
+	}()
+}
+
 // startKeeper starts a keeper, which starts a supervisor. The lock makes one
 // of many commands do it; the pipe ends when the socket is there.
 func (c *Client) startKeeper(ctx context.Context) (conn, error) {

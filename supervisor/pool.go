@@ -18,27 +18,46 @@ type pool struct {
 	size int
 
 	mu      sync.Mutex
+	parked  sync.Cond // filling made progress
 	ready   []*runtime.Parked
 	filling bool
+	waiting bool // somebody waits for what filling makes
 	closed  bool
 }
 
-func newPool(s *Supervisor, size int) *pool { return &pool{s: s, size: size} }
+func newPool(s *Supervisor, size int) *pool {
+	p := &pool{s: s, size: size}
+	p.parked.L = &p.mu
+	return p
+}
 
 // get returns a parked process for ns, held by the keeper under parkedKey.
 // Only the default namespaces are pooled.
 func (p *pool) get(ns runtime.Namespaces) (*runtime.Parked, error) {
 	if ns == (runtime.Namespaces{}) {
-		p.mu.Lock()
-		if n := len(p.ready); n > 0 {
-			got := p.ready[0]
-			p.ready = append(p.ready[:0], p.ready[1:]...)
-			p.mu.Unlock()
+		if got := p.take(); got != nil {
 			return got, nil
 		}
-		p.mu.Unlock()
 	}
 	return p.park(ns)
+}
+
+// take returns a ready process, or nil. One caller may wait for the one that
+// is being made; more of them are faster by themselves.
+func (p *pool) take() *runtime.Parked {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.ready) == 0 && p.filling && !p.waiting {
+		p.waiting = true
+		p.parked.Wait()
+		p.waiting = false
+	}
+	if len(p.ready) == 0 {
+		return nil
+	}
+	got := p.ready[0]
+	p.ready = append(p.ready[:0], p.ready[1:]...)
+	return got
 }
 
 func (p *pool) park(ns runtime.Namespaces) (*runtime.Parked, error) {
@@ -63,17 +82,22 @@ const refillDelay = 10 * time.Millisecond
 func (p *pool) refillLater() { time.AfterFunc(refillDelay, p.refill) }
 
 // refill parks in the background until the pool is full.
-func (p *pool) refill() {
+func (p *pool) refill() { p.fillTo(p.size) }
+
+// begin parks one process while the supervisor's first request is on its way.
+func (p *pool) begin() { p.fillTo(min(1, p.size)) }
+
+func (p *pool) fillTo(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.filling || p.closed || len(p.ready) >= p.size {
+	if p.filling || p.closed || len(p.ready) >= n {
 		return
 	}
 	p.filling = true
-	go p.fill()
+	go p.fill(n)
 }
 
-func (p *pool) fill() {
+func (p *pool) fill(n int) {
 	for {
 		got, err := p.park(runtime.Namespaces{})
 		p.mu.Lock()
@@ -83,8 +107,9 @@ func (p *pool) fill() {
 			p.ready = append(p.ready, got)
 			got = nil
 		}
-		full := err != nil || p.closed || len(p.ready) >= p.size
+		full := err != nil || p.closed || len(p.ready) >= n
 		p.filling = !full
+		p.parked.Signal()
 		p.mu.Unlock()
 		if got != nil {
 			p.discard(got)

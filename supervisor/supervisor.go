@@ -127,6 +127,7 @@ func Serve(ctx context.Context, cfg Config) error {
 	if err := s.takeOver(); err != nil {
 		return err
 	}
+	s.pool.begin()
 	lost := make(chan error, 1)
 	go func() { lost <- s.listenKeeper() }()
 	go s.accept(l.(*net.UnixListener))
