@@ -229,7 +229,9 @@ func (c *Containers) ExecDetached(ctx context.Context, id string, e spec.ExecSpe
 func (c *Containers) Kill(id string, sig syscall.Signal) error {
 	r, err := c.startRecord(id)
 	if err == nil && r.alive() {
-		err = sys.SignalProcess(r.Pid, r.Start, sig)
+		if err = sys.SignalProcess(r.Pid, r.Start, sig); sig == syscall.SIGKILL {
+			runtime.Thaw(r.Cgroup)
+		}
 	} else if err == nil || errors.Is(err, fs.ErrNotExist) {
 		err = errNotRunning(id)
 	}

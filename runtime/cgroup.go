@@ -35,6 +35,8 @@ type cgroups struct {
 	filterOnce sync.Once // v2: the device filter of unprivileged containers
 	filter     *os.File
 	filterErr  error
+
+	removing sync.WaitGroup // removals in the background
 }
 
 // hierarchy is one v1 hierarchy.
@@ -239,14 +241,14 @@ func (c *cgroups) removeLater(slot string) {
 	if c.tryRemove(slot) {
 		return
 	}
-	go func() {
+	c.removing.Go(func() {
 		for wait := time.Millisecond; wait < 8*time.Second; wait *= 2 {
 			time.Sleep(wait)
 			if c.tryRemove(slot) {
 				return
 			}
 		}
-	}()
+	})
 }
 
 func (c *cgroups) tryRemove(slot string) bool {

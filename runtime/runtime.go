@@ -69,10 +69,12 @@ func New(o Options) (*Runtime, error) {
 	return &Runtime{self: self, null: null, cgroups: cg, spawner: newSpawner(cg)}, nil
 }
 
-// Close ends the runtime's own thread and removes tug's parent cgroup if no
-// container has one below it. Running processes are not touched.
+// Close ends the runtime's own thread, waits for cgroups that are being removed
+// and removes tug's parent cgroup if no container has one below it. Running
+// processes are not touched.
 func (r *Runtime) Close() error {
 	r.spawner.stop()
+	r.cgroups.removing.Wait()
 	r.cgroups.removeParent()
 	r.self.Close()
 	return r.null.Close()
@@ -343,6 +345,14 @@ func (r *Runtime) Remove(cgroup string) error {
 	}
 	r.cgroups.removeLater(cgroup)
 	return nil
+}
+
+// KillAll kills what still runs in a container's cgroup, also when it is
+// frozen, and removes the cgroup, all in the background.
+func (r *Runtime) KillAll(cgroup string) {
+	if r.cgroups.check(cgroup) == nil {
+		r.cgroups.emptyLater(cgroup)
+	}
 }
 
 // MemoryEvents returns the file that counts out-of-memory kills in the cgroup

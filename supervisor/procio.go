@@ -98,6 +98,13 @@ var streamNames = [2][4]string{
 	{"1.src", "1.mem", "1.in", "1.out"},
 }
 
+// cgroupOf returns the cgroup of an entry's container, or "".
+func cgroupOf(m *keeper.Message) string {
+	var n note
+	_ = json.Unmarshal([]byte(m.Data), &n)
+	return n.Cgroup
+}
+
 // reclaim rebuilds a process from what the keeper held.
 func reclaim(m *keeper.Message, files []*os.File) (*procIO, error) {
 	held := map[string]*os.File{}
@@ -182,7 +189,7 @@ func (p *procIO) exitCode() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.exit == nil {
-		return 255
+		return lostCode
 	}
 	return p.exit.Code
 }

@@ -14,10 +14,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
+	"os/signal"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"tug/runtime"
@@ -109,8 +113,8 @@ func (c *control) send(m *keeper.Message, files ...*os.File) error {
 }
 
 // Serve serves until nothing has run for Config.Quiet, or ctx is done, or the
-// keeper is gone. It expects the keeper's descriptors at keeper.ControlFd and
-// keeper.ListenFd.
+// keeper is gone. SIGTERM makes the quiet time nothing. It expects the keeper's
+// descriptors at keeper.ControlFd and keeper.ListenFd.
 func Serve(ctx context.Context, cfg Config) error {
 	lf := os.NewFile(keeper.ListenFd, "listen")
 	l, err := net.FileListener(lf)
@@ -133,11 +137,24 @@ func Serve(ctx context.Context, cfg Config) error {
 	go s.accept(l.(*net.UnixListener))
 	s.ctl.send(&keeper.Message{Op: keeper.OpUp})
 	idle := make(chan struct{})
+	s.mu.Lock()
 	s.quiet = time.AfterFunc(cfg.Quiet, func() { s.endIfQuiet(idle) })
+	s.mu.Unlock()
+	hurry := make(chan os.Signal, 1)
+	signal.Notify(hurry, syscall.SIGTERM)
+	go func() {
+		<-hurry
+		s.mu.Lock()
+		s.cfg.Quiet = 0
+		s.touch()
+		s.mu.Unlock()
+	}()
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
 	case err := <-lost:
+		l.Close() // commands start the next keeper
+		s.endAll()
 		return err
 	case <-idle:
 	}
@@ -148,8 +165,10 @@ func Serve(ctx context.Context, cfg Config) error {
 
 // takeOver reads what the keeper holds and goes on with it. Parked processes
 // of a dead supervisor have ended by themselves; their entries and cgroups are
-// cleared away.
+// cleared away, before anything is gone on with that could make new ones.
 func (s *Supervisor) takeOver() error {
+	keep := map[string]bool{} // cgroups; also of those that cannot be gone on with
+	var procs []*procIO
 	for {
 		m, files, err := keeper.Receive(s.ctl.sock)
 		if err != nil {
@@ -163,6 +182,7 @@ func (s *Supervisor) takeOver() error {
 			s.ctl.send(&keeper.Message{Op: keeper.OpDrop, Key: m.Key})
 			continue
 		}
+		keep[cgroupOf(m)] = true
 		p, err := reclaim(m, files)
 		if err == nil {
 			err = p.openLog()
@@ -171,13 +191,12 @@ func (s *Supervisor) takeOver() error {
 			fmt.Fprintln(os.Stderr, "supervisor:", err)
 			continue
 		}
-		s.goOn(p)
-	}
-	keep := map[string]bool{}
-	for _, p := range s.procs {
-		keep[p.note.Cgroup] = true
+		procs = append(procs, p)
 	}
 	s.rt.Sweep(func(cgroup string) bool { return keep[cgroup] })
+	for _, p := range procs {
+		s.goOn(p)
+	}
 	return nil
 }
 
@@ -207,6 +226,39 @@ func (s *Supervisor) goOn(p *procIO) {
 		s.forget(p)
 	}()
 }
+
+// endAll ends everything after the keeper's death: nobody would record how it
+// ends, and a further supervisor would not get its streams. Containers count as
+// exited with code 255, as after a power failure.
+func (s *Supervisor) endAll() {
+	s.mu.Lock()
+	s.ending = true
+	procs := slices.Collect(maps.Values(s.procs))
+	s.mu.Unlock()
+	for _, p := range procs {
+		if p.note.Cgroup != "" {
+			s.rt.KillAll(p.note.Cgroup)
+		}
+	}
+	for _, p := range procs {
+		for end := time.Now().Add(5 * time.Second); sys.Alive(p.child.Pid, p.child.Start) && time.Now().Before(end); {
+			time.Sleep(2 * time.Millisecond)
+		}
+		p.ended(&keeper.Exit{Pid: p.child.Pid, Start: p.child.Start, Code: lostCode})
+	}
+	// Their clients are told, and they are forgotten.
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		s.mu.Lock()
+		left := len(s.procs)
+		s.mu.Unlock()
+		if left == 0 {
+			return
+		}
+	}
+}
+
+// lostCode is the exit code of a process nobody saw ending.
+const lostCode = 255
 
 // forget drops a process from here and from the keeper.
 func (s *Supervisor) forget(p *procIO) {

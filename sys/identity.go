@@ -22,6 +22,12 @@ func SetDumpable(on bool) error {
 	return prctl("dumpable", unix.PR_SET_DUMPABLE, v)
 }
 
+// DieWithParent has the caller killed when its parent ends. Setting another
+// identity undoes it (prctl(2)).
+func DieWithParent() error {
+	return prctl("pdeathsig", unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
+}
+
 // SetNoNewPrivs makes execve(2) never give more privileges.
 func SetNoNewPrivs() error { return prctl("no_new_privs", unix.PR_SET_NO_NEW_PRIVS, 1) }
 

@@ -236,6 +236,15 @@ func (s *starter) drop() error {
 	if err := sys.Capset(caps, caps, 0); err != nil {
 		return err
 	}
+	if s.self != nil {
+		// Not an exec, whose end comes with the container's. The keeper's death
+		// is the container's: nothing would hold its streams and see its end.
+		// A program that changes its user is killed a moment later, by the
+		// supervisor.
+		if err := sys.DieWithParent(); err != nil {
+			return err
+		}
+	}
 	if !p.NoNewPrivs {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -67,6 +68,9 @@ func Main(args []string) int {
 
 // run keeps until the supervisor says that nothing is left to keep.
 func run(cfg Config) int {
+	// Containers are to die with the keeper, and for that their parent is the
+	// thread that started the supervisor: it must live as long as the process.
+	runtime.LockOSThread()
 	lock, err := os.OpenFile(filepath.Join(cfg.Run, "keeper.lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return fail(err)
