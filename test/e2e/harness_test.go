@@ -5,6 +5,8 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -271,7 +273,7 @@ func (g *tug) resident() (keeper, supervisor int) {
 		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		argv := strings.Split(string(b), "\x00")
 		switch {
-		case len(argv) < 2:
+		case len(argv) < 2, inner(pid):
 		case argv[1] == "keeper":
 			keeper = pid
 		case argv[1] == "supervise":
@@ -279,6 +281,14 @@ func (g *tug) resident() (keeper, supervisor int) {
 		}
 	}
 	return keeper, supervisor
+}
+
+// inner tells processes in a pid namespace below this one: a container's first
+// process, before it executes tug-init, still has the supervisor's command line.
+func inner(pid int) bool {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	own, _ := os.ReadFile("/proc/self/status")
+	return len(strings.Fields(field(string(status), "NSpid"))) != len(strings.Fields(field(string(own), "NSpid")))
 }
 
 // close removes all containers, ends the store's processes, and looks for what
@@ -295,13 +305,14 @@ func (g *tug) close() {
 				g.t.Errorf("cleaning up: %v", r)
 			}
 		}
-		for _, id := range ids {
-			if dirs := cgroupsNamed(id); len(dirs) > 0 {
-				g.t.Errorf("a removed container left its cgroups: %v", dirs)
-			}
-		}
 	}
 	g.endProcesses()
+	eventually(g.t, 20*time.Second, func() string {
+		if dirs := cgroupsNamed(g.cgroup()); len(dirs) > 0 {
+			return fmt.Sprintf("left cgroups: %v", dirs)
+		}
+		return ""
+	})
 	if m := mountsWith(g.dir); len(m) > 0 {
 		g.t.Errorf("left mounted: %v", m)
 	}
@@ -310,24 +321,31 @@ func (g *tug) close() {
 	}
 }
 
-// endProcesses kills the store's keeper and supervisor (which would end by
-// themselves after a quiet while) and waits until they are gone.
+// endProcesses has the supervisor end at once instead of after a quiet while,
+// and waits until it and the keeper are gone.
 func (g *tug) endProcesses() {
-	deadline := time.Now().Add(10 * time.Second)
-	for {
-		pids := g.processes()
-		if len(pids) == 0 {
+	g.t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for time.Now().Before(deadline) {
+		if len(g.processes()) == 0 {
 			return
 		}
-		if time.Now().After(deadline) {
-			g.t.Errorf("processes of the store do not end: %v", pids)
-			return
-		}
-		for _, pid := range pids {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
+		if _, supervisor := g.resident(); supervisor != 0 {
+			_ = syscall.Kill(supervisor, syscall.SIGTERM)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+	g.showLogs()
+	g.t.Errorf("processes of the store do not end: %v", g.processes())
+	for _, pid := range g.processes() {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// cgroup is the name of the store's parent cgroup, see engine.
+func (g *tug) cgroup() string {
+	sum := sha256.Sum256([]byte(g.root() + "\x00" + g.runRoot()))
+	return "tug-" + hex.EncodeToString(sum[:4])
 }
 
 // showLogs prints what supervisor and keeper wrote.

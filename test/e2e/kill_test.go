@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,8 +35,8 @@ func talked() string {
 }
 
 // kill -9 of the command, of the supervisor, or of both, at random moments
-// while containers write: no container, no exit code and no byte of a log or
-// of a living command's output is lost.
+// while containers are created, start and write: no container, no exit code and
+// no byte of a log or of a living command's output is lost.
 func TestKilledAtRandomMoments(t *testing.T) { killMany(t, kills) }
 
 // The same, a few times, for the virtual machines.
@@ -47,10 +48,9 @@ func killMany(t *testing.T, times int) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	want := talked()
 	lost := 0
 	for n := range times {
-		if problem := g.killOne(n, random, want); problem != "" {
+		if problem := g.killOne(n, random); problem != "" {
 			t.Error(problem)
 			if lost++; lost == 5 {
 				t.Fatal("and so on")
@@ -59,62 +59,140 @@ func killMany(t *testing.T, times int) {
 	}
 }
 
-func (g *tug) killOne(n int, random *rand.Rand, want string) string {
-	what := []string{"command", "supervisor", "both"}[random.IntN(3)]
-	delay := time.Duration(random.IntN(40_000)) * time.Microsecond
-	name := fmt.Sprintf("talk%d", n)
-	label := fmt.Sprintf("kill %d (%s after %v)", n, what, delay)
+// trial is one container that talks while something is killed.
+type trial struct {
+	*tug
+	name, label string
+	what        string        // command, supervisor, both
+	early       bool          // before the first byte: while it is created and started
+	delay       time.Duration // since the command's start, or since the first byte
+	mode        string        // "", "-t", "-i"
+	want        string        // what it writes
+	stdout      *firstByte
+	stderr      bytes.Buffer
+}
 
+// killOne runs one trial; it returns what was wrong.
+func (g *tug) killOne(n int, random *rand.Rand) string {
+	k := &trial{
+		tug: g, name: fmt.Sprintf("talk%d", n), early: random.IntN(2) == 0,
+		what:   []string{"command", "supervisor", "both"}[random.IntN(3)],
+		mode:   []string{"", "", "-t", "-i"}[random.IntN(4)],
+		delay:  time.Duration(random.IntN(40_000)) * time.Microsecond,
+		want:   talked(),
+		stdout: &firstByte{seen: make(chan struct{})},
+	}
+	k.label = fmt.Sprintf("kill %d (%s%s after %v, early %v)", n, k.what, k.mode, k.delay, k.early)
+	script := talkScript
+	switch k.mode {
+	case "-t":
+		k.want = strings.ReplaceAll(k.want, "\n", "\r\n")
+	case "-i":
+		script = "cat; exit 42"
+	}
+	args := []string{"run", "--name", k.name, image, "sh", "-c", script}
+	if k.mode != "" {
+		args = slices.Insert(args, 1, k.mode)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cmd := g.command(ctx, "run", "--name", name, image, "sh", "-c", talkScript)
-	out := &firstByte{seen: make(chan struct{})}
-	var stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = out, &stderr
+	problem := k.run(ctx, g.command(ctx, args...))
+	if problem != "" {
+		return k.label + ": " + problem
+	}
+	return ""
+}
+
+func (k *trial) run(ctx context.Context, cmd *exec.Cmd) string {
+	cmd.Stdout, cmd.Stderr = k.stdout, &k.stderr
+	if k.mode == "-i" {
+		cmd.Stdin = &drip{text: talked()}
+	}
 	if err := cmd.Start(); err != nil {
 		return err.Error()
 	}
-	select {
-	case <-out.seen:
-	case <-time.After(patience):
-		_ = cmd.Process.Kill()
-		return label + ": no output: " + stderr.String()
+	if !k.early {
+		select {
+		case <-k.stdout.seen:
+		case <-ctx.Done():
+			return "no output: " + k.stderr.String()
+		}
 	}
-	time.Sleep(delay)
-	if what != "command" {
-		if _, supervisor := g.resident(); supervisor != 0 {
+	time.Sleep(k.delay)
+	if k.what != "command" {
+		if _, supervisor := k.resident(); supervisor != 0 {
 			_ = syscall.Kill(supervisor, syscall.SIGKILL)
 		}
 	}
-	if what != "supervisor" {
+	if k.what != "supervisor" {
 		_ = cmd.Process.Kill()
 	}
 	err := cmd.Wait()
 	if ctx.Err() != nil {
-		return label + ": the command did not end"
+		return "the command did not end"
 	}
-	if what == "supervisor" {
+	if k.what == "supervisor" {
 		if code := cmd.ProcessState.ExitCode(); code != 42 {
-			return fmt.Sprintf("%s: the command ended with %d (%v), want 42: %s", label, code, err, stderr.String())
+			return fmt.Sprintf("the command ended with %d (%v), want 42: %s", code, err, k.stderr.String())
 		}
-		if got := out.String(); got != want {
-			return fmt.Sprintf("%s: the command's output is not the container's: %s", label, difference(got, want))
+		if got := k.stdout.String(); got != k.want {
+			return "the command's output is not the container's: " + difference(got, k.want)
 		}
 	}
-	if r := g.do(nil, "wait", name); r.stdout != "42\n" {
-		return fmt.Sprintf("%s: %v, want 42", label, r)
+	return k.outcome()
+}
+
+// outcome checks that there is a whole container, or where the command died
+// early, none or one that was not started, and never anything in between.
+func (k *trial) outcome() string {
+	if k.early && k.what != "supervisor" {
+		r := k.do(nil, "inspect", "--format", "{{.State.Status}}", k.name)
+		switch {
+		case r.code == 1 && strings.Contains(r.stderr, k.name): // and the name is free
+			r = k.do(nil, "create", "--name", k.name, image, "sh", "-c", talkScript)
+			k.want = talked()
+		case r.code != 0:
+			return r.String()
+		}
+		if k.state(k.name).State.Status == "created" {
+			// Not started, or just being started by a supervisor that was asked
+			// to before the command died: start takes both.
+			r = k.do(nil, "start", "-ai", k.name)
+			r.code -= 42
+		}
+		if r.code != 0 {
+			return r.String()
+		}
 	}
-	r := g.do(nil, "logs", name)
-	if r.stdout != want {
-		return fmt.Sprintf("%s: the log is not what the container wrote: %s %s", label, difference(r.stdout, want), r.stderr)
+	if r := k.do(nil, "wait", k.name); r.stdout != "42\n" {
+		return fmt.Sprintf("%v, want 42", r)
 	}
-	if s := g.state(name); s.State.Status != "exited" || s.State.ExitCode != 42 {
-		return fmt.Sprintf("%s: %+v", label, s)
+	r := k.do(nil, "logs", k.name)
+	// Input that died with the command is no loss of ours.
+	cut := k.mode == "-i" && k.what != "supervisor" && strings.HasPrefix(k.want, r.stdout)
+	if r.stdout != k.want && !cut {
+		return fmt.Sprintf("the log is not what the container wrote: %s %s", difference(r.stdout, k.want), r.stderr)
 	}
-	if r := g.do(nil, "rm", name); r.code != 0 {
-		return fmt.Sprintf("%s: %v", label, r)
+	if s := k.state(k.name); s.State.Status != "exited" || s.State.ExitCode != 42 {
+		return fmt.Sprintf("%+v", s)
+	}
+	if r := k.do(nil, "rm", k.name); r.code != 0 {
+		return r.String()
 	}
 	return ""
+}
+
+// drip is text that comes in many small pieces.
+type drip struct{ text string }
+
+func (d *drip) Read(b []byte) (int, error) {
+	if d.text == "" {
+		return 0, io.EOF
+	}
+	time.Sleep(100 * time.Microsecond)
+	n := copy(b, d.text[:min(len(d.text), 199)])
+	d.text = d.text[n:]
+	return n, nil
 }
 
 // firstByte collects what is written and tells when something was.

@@ -11,7 +11,8 @@ import (
 )
 
 // TestMain looks, around the whole suite, for what tug may have left on the
-// machine: cgroups, mounts, processes. Each test looks after its own store.
+// machine: mounts, processes. Each test looks after its own store, and its
+// cgroups.
 func TestMain(m *testing.M) {
 	before := leftovers()
 	code := m.Run()
@@ -44,22 +45,8 @@ func leftovers() []string {
 		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		all = append(all, fmt.Sprintf("process %d %q", pid, b))
 	}
-	for _, dir := range cgroupsNamed("") {
-		if len(dir) > 64 && isHex(dir[len(dir)-64:]) {
-			all = append(all, "cgroup "+dir)
-		}
-	}
 	for _, m := range mountsWith("tug-test-") {
 		all = append(all, "mount "+m)
 	}
 	return all
-}
-
-func isHex(s string) bool {
-	for _, c := range s {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
 }
