@@ -34,6 +34,9 @@ func (a *app) help(global *pflag.FlagSet, args []string) error {
 		c.setup(a, fs)
 		return a.printCommandHelp(c, name, fs)
 	}
+	if args[0] == "completion" {
+		return a.complete(append(args, "--help"))
+	}
 	if g := findGroup(args[0]); g != nil && len(args) == 1 {
 		return a.printGroupHelp(g)
 	}
@@ -54,6 +57,7 @@ func (a *app) printHelp(global *pflag.FlagSet) error {
 			other = append(other, row)
 		}
 	}
+	other = append(other, helpRow{"completion", "Generate the autocompletion script for the specified shell"})
 	for _, g := range groups() {
 		managed = append(managed, helpRow{g.name, g.short})
 	}

@@ -52,11 +52,14 @@ func (a *app) images(e *engine.Engine, o *imagesOptions) error {
 	if err != nil {
 		return err
 	}
+	list = slices.DeleteFunc(list, func(img *image.Image) bool { return !match(img) })
+	return o.write(a, list, time.Now())
+}
+
+func (o *imagesOptions) write(a *app, list []*image.Image, now time.Time) error {
 	var rows []*imageRow
 	for _, img := range list {
-		if match(img) {
-			rows = append(rows, o.rows(img)...)
-		}
+		rows = append(rows, o.rows(img, now)...)
 	}
 	format := o.format
 	if o.quiet && (format == "" || format == "table") {
@@ -145,9 +148,9 @@ const noneText = "<none>"
 
 // rows are the lines of one image: a line per tag, and a repository known only
 // by digest as a line without one.
-func (o *imagesOptions) rows(img *image.Image) []*imageRow {
+func (o *imagesOptions) rows(img *image.Image, now time.Time) []*imageRow {
 	row := func(repo, tag, digest string) *imageRow {
-		return &imageRow{img: img, repo: repo, tag: tag, digest: digest, now: time.Now(), noTrunc: o.noTrunc, digests: o.digests}
+		return &imageRow{img: img, repo: repo, tag: tag, digest: digest, now: now, noTrunc: o.noTrunc, digests: o.digests}
 	}
 	digests := map[string]string{} // repository -> digest
 	for _, d := range img.Digests {

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	goruntime "runtime"
 
 	"github.com/spf13/pflag"
 
@@ -52,7 +54,7 @@ func (f *runFlags) define(fs *pflag.FlagSet) {
 	fs.Var(&f.labelFile, "label-file", "Read in a line delimited file of labels")
 	fs.VarP(&f.memory, "memory", "m", "Memory limit")
 	fs.StringVar(&f.name, "name", "", "Assign a name to the container")
-	fs.Var(&f.network, "network", "Connect a container to a network (none|host)")
+	fs.Var(&f.network, "network", "Connect a container to a network: none (default) or host")
 	fs.Var(&f.network, "net", "")
 	hide(fs, "net")
 	fs.Int64Var(&f.pidsLimit, "pids-limit", 0, "Tune container pids limit (set -1 for unlimited)")
@@ -62,7 +64,7 @@ func (f *runFlags) define(fs *pflag.FlagSet) {
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "Suppress the pull output")
 	fs.BoolVar(&f.readOnly, "read-only", false, "Mount the container's root filesystem as read only")
 	fs.BoolVar(&f.rm, "rm", false, "Automatically remove the container when it exits")
-	fs.Var(&f.security, "security-opt", "Security Options")
+	fs.Var(&f.security, "security-opt", "Security Options: no-new-privileges, seccomp=FILE|unconfined|builtin")
 	fs.StringVar(&f.stopSignal, "stop-signal", "", "Signal to stop the container")
 	fs.IntVar(&f.stopTimeout, "stop-timeout", 0, "Timeout (in seconds) to stop a container")
 	fs.Var(&f.tmpfs, "tmpfs", "Mount a tmpfs directory")
@@ -117,6 +119,27 @@ func (f *runFlags) check() error {
 		if _, err := runtime.ParseSignal(f.stopSignal); err != nil {
 			return err
 		}
+	}
+	if len(f.hostname) > maxHostname {
+		return fmt.Errorf("invalid hostname '%s': it has more than %d characters", f.hostname, maxHostname)
+	}
+	return f.checkLimits()
+}
+
+const (
+	maxHostname = 64      // sethostname(2)
+	minMemory   = 6 << 20 // less is not enough to start a program with
+	minCPUs     = 1e7     // of 1e9, what the kernel's scheduler can do
+)
+
+// checkLimits refuses limits outside of the ranges that Docker allows.
+func (f *runFlags) checkLimits() error {
+	cpus := goruntime.NumCPU()
+	switch {
+	case f.memory != 0 && f.memory < minMemory:
+		return errors.New("Minimum memory limit allowed is 6MB")
+	case f.cpus != 0 && (f.cpus < minCPUs || f.cpus > cpusValue(cpus)*1e9):
+		return fmt.Errorf("range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", cpus, cpus)
 	}
 	return nil
 }

@@ -43,9 +43,6 @@ func setupRun(a *app, fs *pflag.FlagSet) func([]string) error {
 		if e, err := a.engine(); err == nil {
 			e.Containers.Warm()
 		}
-		if e, err := a.engine(); err == nil {
-			e.Containers.Warm()
-		}
 		e, c, err := a.create(f, req)
 		if err == nil && *detach {
 			err = a.startDetached(e, c)
@@ -169,7 +166,7 @@ func (a *app) startAttached(e *engine.Engine, c *spec.Container, t *attachment) 
 		// Nobody will ever see the output, and nobody would clean up.
 		t.readerGone = func() { e.Containers.Kill(c.ID, syscall.SIGKILL) }
 	}
-	return exitOf(t.run(s, s.Stdin))
+	return a.exitOf(t.run(s, s.Stdin))
 }
 
 func (a *app) startWarnings(warnings []string) {
@@ -181,11 +178,12 @@ func (a *app) startWarnings(warnings []string) {
 // isGone reports whether err says that an object is not there (any more).
 func isGone(err error) bool { return errs.Is(err, errs.NotFound) || errors.Is(err, os.ErrNotExist) }
 
-// exitOf is the end of an attached command: the program's code, silently;
-// nothing when the user detached; 141 when the reader of the output went.
-func exitOf(code int, err error) error {
+// exitOf is the end of an attached command: the program's code, silently; 0 and
+// Docker's words when the user detached; 141 when the reader of the output went.
+func (a *app) exitOf(code int, err error) error {
 	switch {
 	case errors.Is(err, container.ErrDetached):
+		fmt.Fprintln(a.Err, "read escape sequence")
 		return nil
 	case errors.Is(err, errReaderGone):
 		return &exitError{code: exitSigpipe}
@@ -293,7 +291,7 @@ func (a *app) attach(e *engine.Engine, c *container.Summary, t *attachment) erro
 		return err
 	}
 	t.readerGone, t.redraw = s.Detach, true
-	return exitOf(t.run(s, s.Stdin))
+	return a.exitOf(t.run(s, s.Stdin))
 }
 
 func setupExec(a *app, fs *pflag.FlagSet) func([]string) error {
@@ -353,7 +351,7 @@ func (a *app) exec(name string, x spec.ExecSpec, detach bool, detachKeys string)
 	}
 	a.startWarnings(s.Warnings)
 	t.readerGone = func() { s.Signal(syscall.SIGPIPE) }
-	return exitOf(t.run(s, s.Stdin))
+	return a.exitOf(t.run(s, s.Stdin))
 }
 
 // execError gives 127 where exec's program does not exist and 126 where it

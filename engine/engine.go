@@ -166,6 +166,10 @@ func (e *Engine) image(ctx context.Context, req *container.Request, pull string,
 		if fits || err != nil && !errs.Is(err, errs.NotFound) {
 			return img, err
 		}
+		if err == nil && pull == PullNever {
+			return nil, errs.New(errs.NotFound, "image %s is for %s, not for %s", req.Image, img.Config.Platform, req.Platform).
+				WithHint("fetch the other with: tug pull --platform %s %s", req.Platform, req.Image)
+		}
 		if pull == PullNever {
 			return nil, errs.New(errs.NotFound, "No such image: %s", req.Image).WithHint("fetch it with: tug pull %s", req.Image)
 		}
