@@ -200,13 +200,26 @@ func (c *Containers) Start(ctx context.Context, id string) error {
 		return nil
 	}
 	_, err = c.client.Start(ctx, id)
+	if errs.Is(err, errs.Conflict) && c.runs(id) {
+		return nil // another command was faster
+	}
 	return err
 }
 
+// runs reports whether the container is running.
+func (c *Containers) runs(id string) bool {
+	st, err := c.state(id)
+	return err == nil && st.Status == spec.StatusRunning
+}
+
 // StartAttached starts a container with the caller attached from before its
-// first byte of output.
+// first byte of output. To one that runs already it only attaches.
 func (c *Containers) StartAttached(ctx context.Context, id string, o AttachOptions) (*Session, error) {
-	return c.client.StartAttached(ctx, id, o)
+	s, err := c.client.StartAttached(ctx, id, o)
+	if errs.Is(err, errs.Conflict) && c.runs(id) {
+		return c.client.Attach(ctx, id, o)
+	}
+	return s, err
 }
 
 // Attach attaches to a running container.

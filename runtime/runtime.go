@@ -223,6 +223,9 @@ func (r *Runtime) spawn(s spawn) (*Parked, error) {
 	return p, nil
 }
 
+// Alive reports whether the process still waits.
+func (p *Parked) Alive() bool { return sys.Alive(p.Pid, p.StartTicks) }
+
 // Prepare turns the parked process into the plan's, up to just before its
 // program is executed: root, mounts, user, terminal, limits. It returns the
 // master of the terminal when the plan has one, and warnings. Failures are

@@ -52,12 +52,15 @@ func (p *pool) take() *runtime.Parked {
 		p.parked.Wait()
 		p.waiting = false
 	}
-	if len(p.ready) == 0 {
-		return nil
+	for len(p.ready) > 0 {
+		got := p.ready[0]
+		p.ready = append(p.ready[:0], p.ready[1:]...)
+		if got.Alive() {
+			return got
+		}
+		p.discard(got) // killed, perhaps for want of memory on the host
 	}
-	got := p.ready[0]
-	p.ready = append(p.ready[:0], p.ready[1:]...)
-	return got
+	return nil
 }
 
 func (p *pool) park(ns runtime.Namespaces) (*runtime.Parked, error) {

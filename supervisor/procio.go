@@ -18,7 +18,7 @@ type note struct {
 	Run       int    // which start of it
 	Token     string // of the request that started it
 	Exec      bool   `json:",omitempty"`
-	Detached  bool   `json:",omitempty"` // nobody attached at the start
+	Detached  bool   `json:",omitempty"` // nobody attached at the start, or not to its input
 	Tty       bool   `json:",omitempty"`
 	StdinOnce bool   `json:",omitempty"`
 	LogDir    string `json:",omitempty"`
@@ -218,6 +218,18 @@ func (p *procIO) input() (f *os.File, last bool) {
 	return f, false
 }
 
+// closeInput reports whether there was an input to close.
+func (p *procIO) closeInput() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stdin == nil {
+		return false
+	}
+	p.stdin.Close()
+	p.stdin = nil
+	return true
+}
+
 func (p *procIO) close() {
 	for _, s := range p.streams {
 		if s != nil {
@@ -225,12 +237,9 @@ func (p *procIO) close() {
 		}
 	}
 	p.log.close()
+	p.closeInput()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.stdin != nil {
-		p.stdin.Close()
-		p.stdin = nil
-	}
 	sys.CloseAll([]*os.File{p.sock, p.rootfs})
 	p.sock, p.rootfs = nil, nil
 }

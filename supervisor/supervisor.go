@@ -215,6 +215,7 @@ func (s *Supervisor) goOn(p *procIO) {
 	}
 	if p.startErr = err; err == nil {
 		p.pump()
+		s.orphanInput(p)
 		go s.finish(p)
 		return
 	}
@@ -225,6 +226,22 @@ func (s *Supervisor) goOn(p *procIO) {
 		time.Sleep(resumeWindow) // whoever asked for it asks again
 		s.forget(p)
 	}()
+}
+
+// orphanInput ends the input of a process whose client asked a dead supervisor
+// for the start and did not come back for the descriptor: else the process
+// would wait for it for ever.
+func (s *Supervisor) orphanInput(p *procIO) {
+	if p.note.Detached || !p.note.StdinOnce || p.note.Tty {
+		return
+	}
+	time.AfterFunc(resumeWindow, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.procs[p.key] == p && p.closeInput() {
+			p.hold(s.ctl)
+		}
+	})
 }
 
 // endAll ends everything after the keeper's death: nobody would record how it
@@ -262,14 +279,14 @@ const lostCode = 255
 
 // forget drops a process from here and from the keeper.
 func (s *Supervisor) forget(p *procIO) {
-	s.ctl.send(&keeper.Message{Op: keeper.OpDrop, Key: p.key})
 	s.mu.Lock()
-	delete(s.procs, p.key)
+	delete(s.procs, p.key) // from now on nobody holds it again
 	if s.main[p.note.ID] == p {
 		delete(s.main, p.note.ID)
 	}
 	s.touch()
 	s.mu.Unlock()
+	s.ctl.send(&keeper.Message{Op: keeper.OpDrop, Key: p.key})
 	p.close()
 }
 

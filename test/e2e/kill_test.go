@@ -96,7 +96,14 @@ func (g *tug) killOne(n int, random *rand.Rand) string {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	ended := false
+	defer func() {
+		if !ended { // the test was ended in it
+			g.t.Log(k.label)
+		}
+	}()
 	problem := k.run(ctx, g.command(ctx, args...))
+	ended = true
 	if problem != "" {
 		return k.label + ": " + problem
 	}
@@ -157,8 +164,7 @@ func (k *trial) outcome() string {
 		if k.state(k.name).State.Status == "created" {
 			// Not started, or just being started by a supervisor that was asked
 			// to before the command died: start takes both.
-			r = k.do(nil, "start", "-ai", k.name)
-			r.code -= 42
+			k.do(nil, "start", "-ai", k.name)
 		}
 		if r.code != 0 {
 			return r.String()
