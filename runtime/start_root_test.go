@@ -150,20 +150,10 @@ func TestStartErrors(t *testing.T) {
 	f := newFixture(t)
 	dir := busybox(t)
 	writeTree(t, dir, map[string]string{
-		"text": "no program", "script": "#!/nowhere\n", "garbage": "\x7fELF garbage", "locked/prog": "#!/bin/sh\n", "file": "",
+		"text": "no program", "locked/prog": "#!/bin/sh\n", "file": "",
 	})
-	for _, name := range []string{"script", "garbage", "locked/prog"} {
-		os.Chmod(filepath.Join(dir, name), 0o755)
-	}
+	os.Chmod(filepath.Join(dir, "locked/prog"), 0o755)
 	os.Chmod(filepath.Join(dir, "locked"), 0o700)
-	foreign, err := os.ReadFile("/bin/busybox")
-	if err != nil {
-		t.Fatal(err)
-	}
-	foreign[18] = 0xf3 // e_machine: RISC-V
-	if err := os.WriteFile(filepath.Join(dir, "foreign"), foreign, 0o755); err != nil {
-		t.Fatal(err)
-	}
 	tests := []struct {
 		prog, user, cwd string
 		code            int
@@ -173,9 +163,6 @@ func TestStartErrors(t *testing.T) {
 		{"/nosuch", "", "", 127, `exec: "/nosuch": stat /nosuch: no such file or directory`},
 		{"/text", "", "", 126, `exec: "/text": permission denied`},
 		{"/bin", "", "", 126, `exec: "/bin": is a directory`},
-		{"/garbage", "", "", 126, `exec /garbage: exec format error`},
-		{"/foreign", "", "", 126, `exec /foreign: exec format error`},
-		{"/script", "", "", 127, `exec /script: no such file or directory`},
 		{"/locked/prog", "alice", "", 126, `exec: "/locked/prog": permission denied`},
 		{"true", "nosuch", "", 125, `unable to find user nosuch: no matching entries in passwd file`},
 		{"true", "alice:nosuch", "", 125, `unable to find group nosuch: no matching entries in group file`},
@@ -191,6 +178,35 @@ func TestStartErrors(t *testing.T) {
 				t.Errorf("got %#v, want %d %s", se, tt.code, tt.msg)
 			}
 		})
+	}
+}
+
+// TestRefusedPrograms runs what is there, may be executed, and is refused by
+// the kernel all the same: as with Docker the container says so and ends with
+// 255.
+func TestRefusedPrograms(t *testing.T) {
+	f := newFixture(t)
+	dir := busybox(t)
+	foreign, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign[18] = 0xf3 // e_machine: RISC-V
+	writeTree(t, dir, map[string]string{"script": "#!/nowhere\n", "garbage": "\x7fELF garbage", "text": "echo\n", "foreign": string(foreign)})
+	for prog, want := range map[string]string{
+		"/script":  "exec /script: no such file or directory: its interpreter /nowhere is missing\n",
+		"/text":    "exec /text: exec format error: neither a program for this machine nor a script that begins with #!\n",
+		"/foreign": "exec /foreign: exec format error: a program for riscv, this machine is ",
+		"/garbage": "exec /garbage: exec format error",
+	} {
+		os.Chmod(filepath.Join(dir, prog), 0o755)
+		for _, init := range []bool{false, true} {
+			c := container(prog)
+			c.Host.Init = init
+			if o := f.run(dir, c); o.err != nil || o.code != 255 || !strings.HasPrefix(o.out, want) || strings.Count(o.out, "\n") != 1 {
+				t.Errorf("%s, init %v: %+v, want 255 and %q", prog, init, o, want)
+			}
+		}
 	}
 }
 

@@ -32,11 +32,7 @@ func Reap(args []string) int {
 	}
 	pid, err := syscall.ForkExec(program, argv, attr)
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "exec %s: %v\n", program, err)
-		if err == syscall.ENOENT {
-			return 127
-		}
-		return 126
+		execFailed(program, err)
 	}
 	for sig := range signals {
 		switch sig {

@@ -189,12 +189,8 @@ func (s *starter) run() error {
 		err := sys.ExecFd(sys.Fd(s.self), args, s.env)
 		return failf(126, "exec tug-init reap: %v", err)
 	}
-	err := sys.Exec(s.program, s.plan.Args, s.env)
-	code := 126
-	if errors.Is(err, syscall.ENOENT) { // the file was there: its interpreter is not
-		code = 127
-	}
-	return failf(code, "exec %s: %v", s.program, err)
+	execFailed(s.program, sys.Exec(s.program, s.plan.Args, s.env))
+	return nil
 }
 
 // drop sets limits, identity, capabilities and the seccomp filter. The order

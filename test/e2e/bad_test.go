@@ -231,7 +231,7 @@ func TestBadPrograms(t *testing.T) {
 	if r.code != 0 {
 		t.Fatal(r)
 	}
-	g.fails(126, args("run", "--rm", image, "/arm"), "/arm", "exec format")
+	g.fails(255, args("run", "--rm", image, "/arm"), "/arm", "exec format", "aarch64")
 	g.fails(127, args("run", "--rm", image, "/script"), "/script")
 	g.fails(126, args("run", "--rm", image, "/text"), "/text")
 	g.fails(125, args("run", "--rm", "-w", "/etc/motd", image, "true"), "/etc/motd")
