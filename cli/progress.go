@@ -138,8 +138,8 @@ func (l *progressLine) text(width int) string {
 	if l.total > 0 {
 		s += " " + bar(l.current, l.total, width-len(s)-2)
 	}
-	if r := []rune(s); len(r) >= width && width > 1 {
-		s = string(r[:width-1])
+	if r := []rune(s); len(r) >= width {
+		s = string(r[:max(width-1, 1)])
 	}
 	return s
 }
