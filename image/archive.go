@@ -2,7 +2,6 @@ package image
 
 import (
 	"archive/tar"
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -13,9 +12,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 
 	"tug/errs"
 	"tug/layer"
@@ -30,6 +26,7 @@ const (
 	maxMembers  = 200_000
 	maxArchived = 1000 // images in one archive
 	maxLinks    = 10   // of one member to another
+	maxTrailer  = 64 << 20
 )
 
 // errArchive marks errors of the archive itself, which come up through a layer
@@ -50,6 +47,7 @@ type archive struct {
 
 // member is one file of the archive: small, a layer, or neither.
 type member struct {
+	size  int64 // as it lies in the archive
 	small []byte
 	layer *layer.Layer // held until release
 	err   error        // why it is no layer although it looked like one
@@ -102,69 +100,15 @@ func (a *archive) resolve(name string) (string, error) {
 
 func cleanName(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
 
-// inflate undoes the compression of the archive as a whole.
-func inflate(r io.Reader) (io.Reader, func(), error) {
-	br := bufio.NewReaderSize(r, 256<<10)
-	head, err := br.Peek(4)
-	if err != nil && err != io.EOF {
-		return nil, nil, fmt.Errorf("read archive: %w", err)
-	}
-	switch {
-	case isGzip(head):
-		z, err := gzip.NewReader(br)
-		if err != nil {
-			return nil, nil, errs.New(errs.Corrupt, "read archive: %w", err)
-		}
-		return z, func() { z.Close() }, nil
-	case isZstd(head):
-		z, err := zstd.NewReader(br, zstd.WithDecoderMaxWindow(128<<20), zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			return nil, nil, errs.New(errs.Corrupt, "read archive: %w", err)
-		}
-		return z, z.Close, nil
-	case len(head) == 0:
-		return nil, nil, errs.New(errs.Invalid, "the archive is empty")
-	case bytes.HasPrefix(head, []byte("BZh")), bytes.HasPrefix(head, []byte("\xfd7zX")):
-		return nil, nil, errs.New(errs.Unsupported, "archives compressed with bzip2 or xz are not supported").
-			WithHint("decompress it on the way: xz -dc FILE | tug load")
-	}
-	return br, func() {}, nil
-}
-
-func isGzip(b []byte) bool { return bytes.HasPrefix(b, []byte("\x1f\x8b")) }
-func isZstd(b []byte) bool { return bytes.HasPrefix(b, []byte("\x28\xb5\x2f\xfd")) }
-
-// isTar reports whether b begins with a tar header or is the end of one: an
-// empty tar is zeros only.
-func isTar(b []byte) bool {
-	if len(b) < 512 {
-		return false
-	}
-	sum, zero := 0, true
-	for i, c := range b[:512] {
-		zero = zero && c == 0
-		if i >= 148 && i < 156 {
-			c = ' ' // the checksum field counts as spaces
-		}
-		sum += int(c)
-	}
-	if zero {
-		return true
-	}
-	var want int
-	_, err := fmt.Sscanf(string(bytes.Trim(b[148:156], " \x00")), "%o", &want)
-	return err == nil && want == sum
-}
-
-// scan reads all members.
-func (a *archive) scan(ctx context.Context, r io.Reader) error {
+// scan reads all members, and r to its end.
+func (a *archive) scan(ctx context.Context, r *plain) error {
 	src := &archiveReader{ctx: ctx, r: r}
 	tr := tar.NewReader(src)
 	for n := 0; ; n++ {
 		h, err := tr.Next()
 		switch {
 		case err == io.EOF && n > 0:
-			return nil
+			return r.drain(src)
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err == io.EOF:
@@ -180,31 +124,6 @@ func (a *archive) scan(ctx context.Context, r io.Reader) error {
 			return err
 		}
 	}
-}
-
-// archiveError is for failures to read the archive as such.
-func archiveError(err error) error {
-	var sys interface{ Timeout() bool } // an errno in a PathError
-	if errors.As(err, &sys) {
-		return fmt.Errorf("read archive: %w", err)
-	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return errs.New(errs.Corrupt, "read archive: it is cut short").WithHint("make or copy it again")
-	}
-	return errs.New(errs.Corrupt, "read archive: %w", err).WithHint("make or copy it again")
-}
-
-// archiveReader ends with ctx, and remembers that the archive itself failed.
-type archiveReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (a *archiveReader) Read(p []byte) (int, error) {
-	if err := a.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return a.r.Read(p)
 }
 
 // add takes in one member.
@@ -240,7 +159,7 @@ func (a *archive) add(ctx context.Context, tr *tar.Reader, h *tar.Header) error 
 		}
 	}
 	delete(a.links, name)
-	m := &member{}
+	m := &member{size: h.Size}
 	a.members[name] = m
 	head := make([]byte, 512)
 	n, err := io.ReadFull(tr, head)
@@ -384,18 +303,26 @@ func verify(r io.Reader, want spec.Digest, size int64) error {
 	return nil
 }
 
+// checkSize compares what is there with what the descriptor in says tells.
+func checkSize(what string, got int64, says string, want int64) error {
+	if got != want {
+		return errs.New(errs.Corrupt, "%s has %d bytes, the %s says %d", what, got, says, want).WithHint("the archive is broken; make it again")
+	}
+	return nil
+}
+
 type onlyReader struct{ io.Reader }
 
-// blob returns the small member that d names, verified.
-func (a *archive) blob(d spec.Descriptor) ([]byte, error) {
-	b, err := a.small("blobs/sha256/" + d.Digest.Hex())
+// blob returns the small member that d, which stands in says, names, verified.
+func (a *archive) blob(what string, d spec.Descriptor, says string) ([]byte, error) {
+	b, err := a.small(blobMember(d))
 	if err != nil {
 		return nil, err
 	}
-	if got := spec.DigestOf(b); got != d.Digest || int64(len(b)) != d.Size {
-		return nil, errs.New(errs.Corrupt, "blob %s in the archive has digest %s and %d bytes, expected were %d bytes", d.Digest.Short(), got, len(b), d.Size)
+	if got := spec.DigestOf(b); got != d.Digest {
+		return nil, errs.New(errs.Corrupt, "%s %s in the archive has digest %s", what, d.Digest.Short(), got).WithHint("make it again")
 	}
-	return b, nil
+	return b, checkSize(what+" "+d.Digest.Short(), int64(len(b)), says, d.Size)
 }
 
 // addName adds a name to in, once.

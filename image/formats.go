@@ -2,6 +2,9 @@ package image
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"tug/errs"
@@ -54,7 +57,11 @@ func (a *archive) dockerImages() ([]*incoming, error) {
 		if want, ok := configDigest(e.Config); ok && spec.DigestOf(config) != want {
 			return nil, errs.New(errs.Corrupt, "config %.200q in the archive has digest %s", e.Config, spec.DigestOf(config))
 		}
-		in, err := a.assemble(config, e.Layers)
+		var parts []part
+		for _, l := range e.Layers {
+			parts = append(parts, part{l, -1})
+		}
+		in, err := a.assemble(config, parts)
 		if err != nil {
 			return nil, err
 		}
@@ -70,8 +77,7 @@ func (a *archive) dockerImages() ([]*incoming, error) {
 		}
 		imgs = append(imgs, in)
 	}
-	a.attachManifests(imgs)
-	return imgs, nil
+	return imgs, a.attachManifests(imgs)
 }
 
 func configDigest(member string) (spec.Digest, bool) {
@@ -83,32 +89,99 @@ func configDigest(member string) (spec.Digest, bool) {
 }
 
 // attachManifests looks for the images' manifests: Docker writes archives that
-// are an OCI layout as well. Where there are none, or broken ones, the images
-// are complete without.
-func (a *archive) attachManifests(imgs []*incoming) {
+// are an OCI layout as well. Images are complete without one, and what belongs
+// to no image, or to other platforms' that were left out, is passed over.
+func (a *archive) attachManifests(imgs []*incoming) error {
 	b, err := a.small("index.json")
 	if err != nil {
-		return
+		return nil
 	}
 	_, x, err := parseManifest(b, "")
 	if err != nil || x == nil {
-		return
+		return nil
 	}
+	seen := map[spec.Digest]bool{}
 	for _, d := range x.Manifests {
-		mb, err := a.blob(d)
-		if err != nil {
-			continue
+		if err := a.attach(imgs, d, d, nil, seen); err != nil {
+			return err
 		}
-		m, _, err := parseManifest(mb, d.MediaType)
-		if err != nil || m == nil {
-			continue
-		}
-		for _, in := range imgs {
-			if in.id == m.Config.Digest && in.target == nil {
-				in.setManifest(d, d, map[spec.Digest][]byte{d.Digest: mb})
+	}
+	return nil
+}
+
+// attach gives the manifest d, or those that the index d names, to the images
+// they are of; above are the indexes that led here from top, seen is what was
+// met before.
+func (a *archive) attach(imgs []*incoming, top, d spec.Descriptor, above map[spec.Digest][]byte, seen map[spec.Digest]bool) error {
+	if len(above) == maxNesting || seen[d.Digest] || !a.has(blobMember(d)) {
+		return nil
+	}
+	seen[d.Digest] = true
+	b, err := a.blob("manifest", d, "index")
+	if err != nil {
+		return err
+	}
+	blobs := maps.Clone(above)
+	if blobs == nil {
+		blobs = map[spec.Digest][]byte{}
+	}
+	blobs[d.Digest] = b
+	m, x, err := parseManifest(b, d.MediaType)
+	switch {
+	case err != nil:
+		return nil // an artifact that is no image
+	case x != nil:
+		for _, e := range x.Manifests {
+			if err := a.attach(imgs, top, e, blobs, seen); err != nil {
+				return err
 			}
 		}
+		return nil
 	}
+	for _, in := range imgs {
+		if in.id != m.Config.Digest || in.target != nil {
+			continue
+		}
+		if !a.complete(m) {
+			continue
+		}
+		if err := a.checkManifest(in, m); err != nil {
+			return fmt.Errorf("image %s: manifest %s: %w", in.id.Short(), d.Digest.Short(), err)
+		}
+		in.setManifest(d, top, blobs)
+	}
+	return nil
+}
+
+func blobMember(d spec.Descriptor) string { return "blobs/sha256/" + d.Digest.Hex() }
+
+// complete reports whether all layers that m names are there by that name.
+func (a *archive) complete(m *spec.Manifest) bool {
+	return !slices.ContainsFunc(m.Layers, func(l spec.Descriptor) bool {
+		name, err := a.resolve(blobMember(l))
+		return err != nil || !a.has(name)
+	})
+}
+
+// checkManifest compares a manifest with the image that was found by other
+// ways.
+func (a *archive) checkManifest(in *incoming, m *spec.Manifest) error {
+	if err := checkSize("config", int64(len(in.blobs[in.id])), "manifest", m.Config.Size); err != nil {
+		return err
+	}
+	if len(m.Layers) != len(in.layers) {
+		return errs.New(errs.Corrupt, "it names %d layers, the config %d", len(m.Layers), len(in.layers))
+	}
+	for i, p := range layerParts(m) {
+		l, err := a.layer(p)
+		if err != nil {
+			return err
+		}
+		if l.DiffID != in.layers[i] {
+			return errs.New(errs.Corrupt, "its layer %d has digest %s, the config says %s", i+1, l.DiffID, in.layers[i])
+		}
+	}
+	return nil
 }
 
 // setManifest notes the manifest of in, what its name stood for, and their bytes.
@@ -229,7 +302,7 @@ func (a *archive) ociImage(top spec.Descriptor) (*incoming, error) {
 	blobs := map[spec.Digest][]byte{}
 	d := top
 	for range maxNesting {
-		b, err := a.blob(d)
+		b, err := a.blob("manifest", d, "index")
 		if err != nil {
 			return nil, err
 		}
@@ -244,11 +317,11 @@ func (a *archive) ociImage(top spec.Descriptor) (*incoming, error) {
 			}
 			continue
 		}
-		config, err := a.blob(m.Config)
+		config, err := a.blob("config", m.Config, "manifest")
 		if err != nil {
 			return nil, err
 		}
-		in, err := a.assemble(config, layerMembers(m))
+		in, err := a.assemble(config, layerParts(m))
 		if err != nil {
 			return nil, err
 		}
@@ -276,10 +349,10 @@ func chooseLocal(x *spec.Index) (spec.Descriptor, error) {
 	return d, err
 }
 
-func layerMembers(m *spec.Manifest) []string {
-	var names []string
+func layerParts(m *spec.Manifest) []part {
+	var parts []part
 	for _, l := range m.Layers {
-		names = append(names, "blobs/sha256/"+l.Digest.Hex())
+		parts = append(parts, part{blobMember(l), l.Size})
 	}
-	return names
+	return parts
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 
 	"tug/errs"
 	"tug/layer"
@@ -50,11 +51,11 @@ func (s *Images) Load(ctx context.Context, r io.Reader, p Progress) ([]Loaded, e
 
 // read takes the archive in and works out its images.
 func (a *archive) read(ctx context.Context, r io.Reader) ([]*incoming, []Loaded, error) {
-	plain, done, err := inflate(r)
+	plain, err := inflate(r)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer done()
+	defer plain.close()
 	if err := a.scan(ctx, plain); err != nil {
 		return nil, nil, err
 	}
@@ -89,25 +90,30 @@ func (a *archive) read(ctx context.Context, r io.Reader) ([]*incoming, []Loaded,
 	return imgs, loaded, nil
 }
 
-// assemble makes an image of its config and the archive's members that hold its
-// layers, lowest first.
-func (a *archive) assemble(config []byte, members []string) (*incoming, error) {
+// part is a layer as an archive's metadata names it.
+type part struct {
+	member string
+	size   int64 // -1: not said
+}
+
+// assemble makes an image of its config and its layers, lowest first.
+func (a *archive) assemble(config []byte, parts []part) (*incoming, error) {
 	cfg, err := parseConfig(config)
 	if err != nil {
 		return nil, err
 	}
 	id := spec.DigestOf(config)
-	if len(cfg.RootFS.DiffIDs) != len(members) {
-		return nil, errs.New(errs.Corrupt, "image %s: its config names %d layers, the archive %d", id.Short(), len(cfg.RootFS.DiffIDs), len(members))
+	if len(cfg.RootFS.DiffIDs) != len(parts) {
+		return nil, errs.New(errs.Corrupt, "image %s: its config names %d layers, the archive %d", id.Short(), len(cfg.RootFS.DiffIDs), len(parts))
 	}
 	in := &incoming{id: id, blobs: map[spec.Digest][]byte{id: config}, layers: cfg.RootFS.DiffIDs}
-	for i, m := range members {
-		l, err := a.layer(m)
+	for i, p := range parts {
+		l, err := a.layer(p)
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %w", id.Short(), err)
 		}
 		if want := cfg.RootFS.DiffIDs[i]; l.DiffID != want {
-			return nil, errs.New(errs.Corrupt, "image %s: layer %d (%.200q) has digest %s, the config says %s", id.Short(), i+1, m, l.DiffID, want)
+			return nil, errs.New(errs.Corrupt, "image %s: layer %d (%.200q) has digest %s, the config says %s", id.Short(), i+1, p.member, l.DiffID, want)
 		}
 		in.size += l.Content
 	}
@@ -139,21 +145,26 @@ func (s *Images) dropUnused(added []spec.Digest) {
 	}
 }
 
-// find layers of the archive, as loaded or as found in the store.
-
-func (a *archive) layer(member string) (*layer.Layer, error) {
-	name, err := a.resolve(member)
+// layer returns a layer of the archive, as loaded or as found in the store.
+func (a *archive) layer(p part) (*layer.Layer, error) {
+	name, err := a.resolve(p.member)
 	if err != nil {
 		return nil, err
+	}
+	what := "layer " + strconv.Quote(p.member[:min(len(p.member), 200)])
+	if d, blob := nameDigest(p.member); blob {
+		what = "layer " + d.Short()
 	}
 	m, ok := a.members[name]
 	switch {
 	case !ok:
-		return nil, errs.New(errs.Corrupt, "the archive lacks the layer %.200q", member).WithHint("it may be cut short; make it again")
+		return nil, errs.New(errs.Corrupt, "the archive lacks the %s", what).WithHint("it may be cut short; make it again")
 	case m.err != nil:
-		return nil, fmt.Errorf("layer %.200q: %w", member, m.err)
+		return nil, fmt.Errorf("%s: %w", what, m.err)
 	case m.layer == nil:
-		return nil, errs.New(errs.Unsupported, "layer %.200q is no tar, plain or compressed with gzip or zstd", member)
+		return nil, errs.New(errs.Unsupported, "%s is no tar, plain or compressed with gzip or zstd", what)
+	case p.size >= 0:
+		return m.layer, checkSize(what, m.size, "manifest", p.size)
 	}
 	return m.layer, nil
 }

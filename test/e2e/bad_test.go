@@ -25,7 +25,11 @@ func storeFilesIn(t *testing.T, g *tug, sub string) []string {
 	err := filepath.WalkDir(filepath.Join(g.root(), sub), func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() && !strings.HasSuffix(path, ".lock") {
 			rel, _ := filepath.Rel(g.root(), path)
-			files = append(files, rel)
+			fi, err := d.Info()
+			if err != nil {
+				return err
+			}
+			files = append(files, fmt.Sprintf("%s %d", rel, fi.Size()))
 		}
 		return err
 	})
@@ -66,10 +70,36 @@ func reseal(change func(manifest map[string]any)) []byte {
 	return a.Bytes()
 }
 
+// topSize is an OCI archive whose index has another size for the manifest.
+func topSize(size int) []byte {
+	a := fixture.OCIArchive(fixture.Plain, small(fixture.NewLayer().File("x", 0o755, "content")))
+	edit(a, "index.json", func(index map[string]any) {
+		index["manifests"].([]any)[0].(map[string]any)["size"] = size
+	})
+	return a.Bytes()
+}
+
+// wrongDiff is an archive whose config has another diffID. keep leaves the
+// config under its old name, which is its digest.
+func wrongDiff(keep bool) []byte {
+	i := small(fixture.NewLayer().File("x", 0o755, "content"))
+	a := fixture.DockerArchive(i)
+	name := fixture.Digest(i.ConfigJSON())[7:] + ".json"
+	edit(a, name, func(c map[string]any) {
+		c["rootfs"].(map[string]any)["diff_ids"] = []string{fixture.Digest([]byte("else"))}
+	})
+	if !keep {
+		a.Add("config.json", a.Files[name])
+		a.Add("manifest.json", bytes.ReplaceAll(a.Files["manifest.json"], []byte(name), []byte("config.json")))
+	}
+	return a.Bytes()
+}
+
 func badArchives(t *testing.T) map[string][]byte {
 	layer := func() *fixture.Layer { return fixture.NewLayer().File("x", 0o755, "content") }
 	good := fixture.DockerArchive(small(layer())).Bytes()
 	gz, _ := fixture.Compress(fixture.Gzip, good)
+	zs, _ := fixture.Compress(fixture.Zstd, good)
 	first := func(m map[string]any) map[string]any { return m["layers"].([]any)[0].(map[string]any) }
 	bad := map[string][]byte{
 		"empty":                 {},
@@ -79,6 +109,9 @@ func badArchives(t *testing.T) map[string][]byte {
 		"cut in a header":       good[:700],
 		"gzip cut":              gz[:len(gz)/2],
 		"gzip, bad sum":         append(gz[:len(gz)-8:len(gz)-8], 1, 2, 3, 4, 5, 6, 7, 8),
+		"gzip without its sum":  gz[:len(gz)-8],
+		"zstd, bad sum":         flip(zs, len(zs)-1),
+		"zstd cut":              zs[:len(zs)-1],
 		"wrong layer digest":    reseal(func(m map[string]any) { first(m)["digest"] = fixture.Digest([]byte("else")) }),
 		"wrong layer size":      reseal(func(m map[string]any) { first(m)["size"] = 7 }),
 		"huge layer size":       reseal(func(m map[string]any) { first(m)["size"] = int64(1) << 62 }),
@@ -86,18 +119,14 @@ func badArchives(t *testing.T) map[string][]byte {
 		"unknown media type":    reseal(func(m map[string]any) { first(m)["mediaType"] = "application/x-unknown" }),
 		"digest no digest":      reseal(func(m map[string]any) { first(m)["digest"] = "../../../etc/passwd" }),
 		"digest with dots":      reseal(func(m map[string]any) { first(m)["digest"] = "sha256:../../../../etc/passwd" }),
+		"wrong config size":     reseal(func(m map[string]any) { m["config"].(map[string]any)["size"] = 7 }),
+		"wrong config digest":   reseal(func(m map[string]any) { m["config"].(map[string]any)["digest"] = fixture.Digest([]byte("else")) }),
+		"wrong manifest size":   topSize(7),
 		"one layer too many":    reseal(func(m map[string]any) { m["layers"] = append(m["layers"].([]any), first(m)) }),
 		"no layers, one diffID": reseal(func(m map[string]any) { m["layers"] = []any{} }),
 	}
-	wrongDiff := fixture.DockerArchive(small(layer()))
-	for name := range wrongDiff.Files {
-		if strings.HasSuffix(name, ".json") && name != "manifest.json" {
-			edit(wrongDiff, name, func(c map[string]any) {
-				c["rootfs"].(map[string]any)["diff_ids"] = []string{fixture.Digest([]byte("else"))}
-			})
-		}
-	}
-	bad["wrong diffID"] = wrongDiff.Bytes()
+	bad["wrong diffID"] = wrongDiff(false)
+	bad["wrong diffID under the old config's name"] = wrongDiff(true)
 	garbled := fixture.DockerArchive(small(layer()))
 	garbled.Add("manifest.json", []byte(`[{"Config": 5`))
 	bad["garbled manifest.json"] = garbled.Bytes()
@@ -111,7 +140,7 @@ func badArchives(t *testing.T) map[string][]byte {
 		"hard link out":         layer().Link("y", "../../../../etc/passwd"),
 		"hard link to nothing":  layer().Link("y", "no-such-file"),
 		"file below a file":     layer().File("x/y", 0o644, "x"),
-		"file below a symlink":  layer().Symlink("s", "/tmp").File("s/y", 0o644, "x"),
+		"symlinks in a circle":  layer().Symlink("s", "r").Symlink("r", "s").File("s/y", 0o644, "x"),
 	} {
 		bad["layer: "+name] = fixture.DockerArchive(small(l)).Bytes()
 	}
@@ -201,18 +230,40 @@ func TestOddArchives(t *testing.T) {
 		same(t, compression, load(b), "Loaded image: packed:"+compression)
 		same(t, compression, g.ok("run", "--rm", i.Name, "echo", compression), compression)
 	}
-	absolute := *one
-	absolute.Name = "absolute:test"
-	absolute.Layers = append(absolute.Layers[:2:2], fixture.NewLayer().File("/etc/absolute", 0o644, "inside\n").Bytes())
-	r := g.do(bytes.NewReader(fixture.DockerArchive(&absolute).Bytes()), "load")
-	if _, err := os.Lstat("/etc/absolute"); err == nil {
-		t.Fatal("an absolute name got out")
+	padded := append(fixture.DockerArchive(one).Bytes(), make([]byte, 1<<20)...)
+	same(t, "zeros behind the end", load(padded), "Loaded image: busybox:test")
+	gz, _ := fixture.Compress(fixture.Gzip, padded)
+	same(t, "zeros behind the end of gzip data", load(append(gz, make([]byte, 4096)...)), "Loaded image: busybox:test")
+}
+
+// Names and links that would lead out of an extraction mean in tug what they
+// mean to a process whose root is the layer: they stay inside.
+func TestNamesStayInside(t *testing.T) {
+	t.Parallel()
+	g := newTug(t)
+	outside := filepath.Join(g.dir, "outside")
+	i := busybox(t)
+	i.Name = "inside:test"
+	i.Layers = append(i.Layers, fixture.NewLayer().
+		File("/absolute-name", 0o644, "1\n").
+		File("a/../b/./up-and-down", 0o644, "2\n").
+		Symlink("out", g.dir).File("out/outside", 0o644, "3\n").
+		Symlink("up", "../../../../../../.."+g.dir).File("up/outside-too", 0o644, "4\n").
+		Link("hard", "/absolute-name").
+		Link("hard-by-symlink", "out/outside").
+		Symlink("to-host", outside).
+		Bytes())
+	if r := g.do(bytes.NewReader(fixture.DockerArchive(i).Bytes()), "load"); r.code != 0 {
+		t.Fatal(r)
 	}
-	// As GNU tar does (the name loses its slash), or refused.
-	if r.code == 0 {
-		same(t, "an absolute name", g.ok("run", "--rm", "absolute:test", "cat", "/etc/absolute"), "inside")
-	} else if !strings.Contains(r.stderr, "absolute") {
-		t.Errorf("%v", r)
+	got := g.ok("run", "--rm", "inside:test", "cat", "/absolute-name", "/b/up-and-down",
+		"/out/outside", outside, outside+"-too", "/hard", "/hard-by-symlink", "/to-host")
+	same(t, "what the container sees", got, "1\n2\n3\n3\n4\n1\n3\n3")
+	g.ok("run", "--rm", "inside:test", "sh", "-c", "echo changed > /to-host; echo changed > /hard-by-symlink")
+	for _, path := range []string{"/absolute-name", "/b/up-and-down", outside, outside + "-too", filepath.Join(g.root(), "b")} {
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("%s got out of the container", path)
+		}
 	}
 }
 
@@ -232,8 +283,8 @@ func TestBadPrograms(t *testing.T) {
 		t.Fatal(r)
 	}
 	g.fails(255, args("run", "--rm", image, "/arm"), "/arm", "exec format", "aarch64")
-	g.fails(127, args("run", "--rm", image, "/script"), "/script")
-	g.fails(126, args("run", "--rm", image, "/text"), "/text")
+	g.fails(255, args("run", "--rm", image, "/script"), "/script", "/no/interpreter")
+	g.fails(255, args("run", "--rm", image, "/text"), "/text", "exec format")
 	g.fails(125, args("run", "--rm", "-w", "/etc/motd", image, "true"), "/etc/motd")
 }
 
