@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"tug/errs"
@@ -57,8 +58,8 @@ func (l *Layers) Storage() (Storage, error) {
 	return l.storage, nil
 }
 
-// backend chooses by --storage, else by what was found out since the machine
-// was started, else by trying.
+// backend is the one that --storage names, else the first that works. What
+// works was found out since the machine was started, or is tried now.
 func (l *Layers) backend() (backend, error) {
 	l.once.Do(func() { l.chosen, l.failed = l.choose() })
 	return l.chosen, l.failed
@@ -68,49 +69,62 @@ func (l *Layers) backend() (backend, error) {
 // all can still store them; what mounts them later prepares what it lacks.
 func (l *Layers) preparer() (backend, error) {
 	be, err := l.backend()
-	if errs.Is(err, errs.Unsupported) {
+	if l.forced == "" && errs.Is(err, errs.Unsupported) {
 		return erofsBackend{}, nil
 	}
 	return be, err
 }
 
 func (l *Layers) choose() (backend, error) {
-	if l.forced != "" {
-		return l.byName(l.forced)
+	from, err := l.candidates()
+	if err != nil {
+		return nil, err
 	}
 	key, err := l.probeKey()
 	if err != nil {
 		return nil, err
 	}
 	path := l.st.RunPath("storage.json")
-	var c probeResult
-	if b, err := os.ReadFile(path); err == nil && json.Unmarshal(b, &c) == nil && c.Key == key {
-		if be, err := l.byName(c.Backend); err == nil {
-			l.storage.Refused = c.Refused
-			return be, nil
+	known := probeResult{}
+	if b, err := os.ReadFile(path); err != nil || json.Unmarshal(b, &known) != nil || known.Key != key {
+		known = probeResult{Key: key, Refused: make(map[string]string)}
+	}
+	found := len(known.Works) + len(known.Refused)
+	be, err := l.firstThatWorks(from, &known)
+	if err != nil {
+		return nil, err // not written: what stands in the way may go
+	}
+	if len(known.Works)+len(known.Refused) > found {
+		// Without this file the next command probes again.
+		if b, err := json.Marshal(known); err == nil {
+			l.st.WriteFile(path, b, false)
 		}
 	}
-	return l.probeAll(path, key)
+	return be, nil
 }
 
-func (l *Layers) byName(name string) (backend, error) {
+// candidates are all backends or the one that --storage names.
+func (l *Layers) candidates() ([]backend, error) {
+	all := backends()
+	if l.forced == "" {
+		return all, nil
+	}
 	var names []string
-	for _, be := range backends() {
-		if be.name() == name {
-			l.storage.Backend = name
-			return be, nil
+	for _, be := range all {
+		if be.name() == l.forced {
+			return []backend{be}, nil
 		}
 		names = append(names, be.name())
 	}
-	return nil, errs.New(errs.Invalid, "unknown storage %q", name).WithHint("use one of %s", strings.Join(names, ", "))
+	return nil, errs.New(errs.Invalid, "unknown storage %q", l.forced).WithHint("use one of %s", strings.Join(names, ", "))
 }
 
 // probeResult is kept below the run directory. Key makes it void after a
-// restart of the machine and for another store.
+// restart of the machine, for another store and for another user.
 type probeResult struct {
 	Key     string
-	Backend string
-	Refused []string
+	Works   []string
+	Refused map[string]string // why
 }
 
 func (l *Layers) probeKey() (string, error) {
@@ -118,26 +132,35 @@ func (l *Layers) probeKey() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return strings.TrimSpace(string(boot)) + " " + l.st.Root, nil
+	return fmt.Sprintf("%s %d %s", strings.TrimSpace(string(boot)), os.Geteuid(), l.st.Root), nil
 }
 
-func (l *Layers) probeAll(path, key string) (backend, error) {
+func (l *Layers) firstThatWorks(from []backend, known *probeResult) (backend, error) {
 	var refused []string
-	for _, be := range backends() {
-		err := l.probe(be)
-		if err == nil {
-			l.storage = Storage{be.name(), refused}
-			c := probeResult{key, be.name(), refused}
-			// Without the cache the next command probes again.
-			if b, err := json.Marshal(c); err == nil {
-				l.st.WriteFile(path, b, false)
+	for _, be := range from {
+		name := be.name()
+		why, bad := known.Refused[name]
+		if !bad && !slices.Contains(known.Works, name) {
+			err := l.probe(be)
+			if sys.IsNoSpace(err) {
+				return nil, noSpace(err, l.st.Root)
 			}
+			if bad = err != nil; bad {
+				why = err.Error()
+				known.Refused[name] = why
+			} else {
+				known.Works = append(known.Works, name)
+			}
+		}
+		if !bad {
+			l.storage = Storage{name, refused}
 			return be, nil
 		}
-		if sys.IsNoSpace(err) {
-			return nil, noSpace(err, l.st.Root)
-		}
-		refused = append(refused, be.name()+": "+err.Error())
+		refused = append(refused, name+": "+why)
+	}
+	if l.forced != "" {
+		return nil, errs.New(errs.Unsupported, "storage %s", refused[0]).
+			WithHint("leave --storage out to get the best that works here")
 	}
 	return nil, errs.New(errs.Unsupported, "no way to mount layers works here (%s)", strings.Join(refused, "; ")).
 		WithHint("run as root; a kernel with EROFS and overlayfs is best")

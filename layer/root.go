@@ -3,6 +3,7 @@ package layer
 import (
 	"errors"
 	"os"
+	"strings"
 	"syscall"
 
 	"tug/spec"
@@ -27,7 +28,7 @@ func (t *tree) rootAttrs() *Attrs {
 	r := t.root
 	a := &Attrs{Mode: r.mode & 0o7777, UID: r.uid, GID: r.gid, Mtime: r.mtime, Nsec: r.nsec}
 	for _, x := range r.xattrs() {
-		if x.name == opaqueXattr {
+		if strings.HasPrefix(x.name, overlayXattrs) {
 			continue // speaks of the layer, not of the directory
 		}
 		if a.Xattrs == nil {

@@ -121,6 +121,7 @@ type modelFile struct {
 	body   string // or target
 	xattrs map[string]string
 	opaque bool
+	hides  bool // holds a whiteout
 	white  map[string]bool
 	group  int // files with the same number are one inode
 }
@@ -199,6 +200,7 @@ func (m model) finish() {
 			name := strings.TrimPrefix(dir+"/"+base, "/")
 			if f := m[name]; f == nil {
 				m[name] = &modelFile{typ: '3', group: -1}
+				d.hides = true
 			} else if f.typ == '5' {
 				f.opaque = true
 			}
@@ -287,6 +289,12 @@ func (m model) compare(t testing.TB, got map[string]*erofsFile) {
 				x = map[string]string{}
 			}
 			x["trusted.overlay.opaque"] = "y"
+		}
+		if want.hides {
+			if x == nil {
+				x = map[string]string{}
+			}
+			x["trusted.overlay.origin"] = ""
 		}
 		if d := cmp.Diff(x, g.xattrs, cmpopts.EquateEmpty()); d != "" {
 			t.Errorf("%q: attributes (-want +got):\n%s", name, d)

@@ -505,7 +505,7 @@ const (
 )
 
 func storable(i *inode, x xattr) bool {
-	if strings.HasPrefix(x.name, "trusted.overlay.") || strings.HasPrefix(x.name, "user.overlay.") {
+	if strings.HasPrefix(x.name, overlayXattrs) || strings.HasPrefix(x.name, "user.overlay.") {
 		return false
 	}
 	switch x.name {
@@ -548,12 +548,14 @@ func (t *tree) finish() {
 
 // finish is tree.finish for one directory; it appends its subdirectories.
 func (d *inode) finish(whiteout *inode, queue []*inode) []*inode {
+	hides := false
 	for name := range d.dir.white {
 		if c := d.child(name); c == nil {
 			if d.dir.children == nil {
 				d.dir.children = make(map[string]*inode)
 			}
 			d.dir.children[name] = whiteout
+			hides = true
 		} else if c.isDir() {
 			c.dir.opaque = true
 		}
@@ -574,11 +576,26 @@ func (d *inode) finish(whiteout *inode, queue []*inode) []*inode {
 		}
 	}
 	if d.dir.opaque {
-		x := append(slices.Clone(d.xattrs()), xattr{opaqueXattr, "y"})
-		slices.SortFunc(x, func(a, b xattr) int { return cmp.Compare(a.name, b.name) })
-		d.extra().xattrs = x
+		d.mark(opaqueXattr, "y")
+	}
+	if hides {
+		d.mark(originXattr, "")
 	}
 	return queue
 }
 
-const opaqueXattr = "trusted.overlay.opaque"
+// mark adds an attribute that is meant for overlayfs.
+func (d *inode) mark(name, value string) {
+	x := append(slices.Clone(d.xattrs()), xattr{name, value})
+	slices.SortFunc(x, func(a, b xattr) int { return cmp.Compare(a.name, b.name) })
+	d.extra().xattrs = x
+}
+
+// Overlayfs's own attributes. It lists the whiteouts of a directory as if they
+// were files when no other layer has that directory, except where there may
+// have been one: an empty origin says so.
+const (
+	overlayXattrs = "trusted.overlay."
+	opaqueXattr   = overlayXattrs + "opaque"
+	originXattr   = overlayXattrs + "origin"
+)

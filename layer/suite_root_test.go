@@ -1,0 +1,333 @@
+//go:build root
+
+package layer
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"tug/errs"
+	"tug/spec"
+	"tug/state"
+	"tug/sys"
+)
+
+// The conformance suite of backend: what a stack of layers shows is what GNU
+// tar extracts, whichever backend shows it. Every test here runs once for each
+// backend that this kernel offers.
+
+// room is a store with one backend and a Mounter.
+type room struct {
+	*testing.T
+	st *state.Store
+	l  *Layers
+	m  *Mounter
+}
+
+func newRoom(t *testing.T, backend string) *room {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "tug-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	st, err := state.Open(filepath.Join(dir, "root"), filepath.Join(dir, "run"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &room{T: t, st: st, l: Open(st, backend)}
+	r.m = r.mounter()
+	t.Cleanup(r.close)
+	return r
+}
+
+func (r *room) mounter() *Mounter {
+	r.Helper()
+	m, err := r.l.Mounter(r.st.RunPath("layers"))
+	if err != nil {
+		r.Fatal(err)
+	}
+	return m
+}
+
+func (r *room) close() {
+	all, err := r.m.Mounted()
+	if err != nil {
+		r.Error(err)
+	}
+	for _, d := range all {
+		if err := r.m.Drop(d); err != nil {
+			r.Error(err)
+		}
+	}
+	if left := r.mounts(); len(left) > 0 {
+		r.Errorf("left mounted: %q", left)
+	}
+	if left, _ := os.ReadDir(r.st.Tmp()); len(left) > 0 {
+		r.Errorf("left in tmp: %v", left)
+	}
+}
+
+// mounts returns the lines of mountinfo that speak of the store.
+func (r *room) mounts() []string {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		r.Fatal(err)
+	}
+	var found []string
+	for line := range strings.Lines(string(b)) {
+		if strings.Contains(line, " "+r.st.Run+"/") {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+func (r *room) add(tar []byte) spec.Digest {
+	r.Helper()
+	return r.addFrom(bytes.NewReader(tar))
+}
+
+func (r *room) addFrom(tar io.Reader) spec.Digest {
+	r.Helper()
+	l, err := r.l.Add(context.Background(), tar, Expect{BlobSize: -1})
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer l.Close()
+	return l.DiffID
+}
+
+// show mounts layers, lowest first, and returns a path to the merged tree.
+func (r *room) show(layers ...spec.Digest) string {
+	r.Helper()
+	mnt, err := r.m.Overlay(layers, "", "", OverlayOptions{})
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(func() { mnt.Close() })
+	return sys.FdPath(mnt)
+}
+
+// check compares the layers' merged tree with GNU tar's.
+func (r *room) check(tars ...[]byte) {
+	r.Helper()
+	var layers []spec.Digest
+	for _, t := range tars {
+		layers = append(layers, r.add(t))
+	}
+	want := describe(r, extractGNU(r, tars...))
+	r.same(want, describe(r, r.show(layers...)))
+}
+
+func (r *room) same(want, got []string) {
+	r.Helper()
+	differ := 0
+	report := func(sign string, lines, others []string) {
+		for _, l := range lines {
+			if _, found := slices.BinarySearch(others, l); !found {
+				if differ++; differ <= 10 {
+					r.Errorf("%s %.1000s", sign, l)
+				}
+			}
+		}
+	}
+	report("only in GNU tar's tree:", want, got)
+	report("only in the layers:    ", got, want)
+	if differ > 10 {
+		r.Errorf("and %d more lines", differ-10)
+	}
+}
+
+// eachBackend runs a test for every backend there is. Those that this kernel
+// version is known to have must be among them; the others must say so.
+func eachBackend(t *testing.T, test func(r *room)) {
+	major, minor := sys.KernelVersion()
+	since := map[string]int{"erofs": 612, "erofs-loop": 604, "dir": 0}
+	for _, be := range backends() {
+		t.Run(be.name(), func(t *testing.T) {
+			if major*100+minor >= since[be.name()] {
+				test(newRoom(t, be.name()))
+				return
+			}
+			st, err := state.Open(filepath.Join(t.TempDir(), "root"), filepath.Join(t.TempDir(), "run"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(st, be.name()).Mounter(st.RunPath("layers")); !errs.Is(err, errs.Unsupported) {
+				t.Errorf("Linux %d.%d, %s: %v", major, minor, be.name(), err)
+			}
+		})
+	}
+}
+
+// extractGNU applies layers in order with GNU tar; whiteouts before, by name.
+func extractGNU(t testing.TB, tars ...[]byte) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, b := range tars {
+		hideGNU(t, dir, b)
+		cmd := exec.Command("tar", "--extract", "--directory", dir, "--numeric-owner", "--same-owner", "--preserve-permissions",
+			"--xattrs", "--xattrs-include=*", "--exclude=.wh.*", "--delay-directory-restore", "--warning=no-timestamp")
+		cmd.Stdin = bytes.NewReader(b)
+		cmd.Env = append(os.Environ(), "LC_ALL=C")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("tar: %v\n%s", err, out)
+		}
+	}
+	return dir
+}
+
+// hideGNU removes what a layer's .wh. members name, and directories that other
+// members replace: GNU tar leaves those that are not empty.
+func hideGNU(t testing.TB, dir string, b []byte) {
+	t.Helper()
+	eachMember(t, b, func(h *tar.Header) {
+		path := filepath.Join(dir, h.Name)
+		parent, base := filepath.Split(path)
+		if info, err := os.Stat(parent); err != nil || !info.IsDir() {
+			return
+		}
+		hidden, ok := strings.CutPrefix(base, ".wh.")
+		switch {
+		case ok && hidden == ".wh..opq":
+			entries, _ := os.ReadDir(parent)
+			for _, e := range entries {
+				os.RemoveAll(parent + e.Name())
+			}
+		case ok:
+			os.RemoveAll(parent + hidden)
+		case h.Typeflag != tar.TypeDir:
+			os.RemoveAll(path)
+		}
+	})
+}
+
+// describe lists a tree, a line for each file, sorted: name, type, permissions,
+// owner, time, size and content or target or device, attributes, and which
+// other names the file has.
+func describe(t testing.TB, root string) []string {
+	t.Helper()
+	names := make(map[[2]uint64][]string)
+	lines := make(map[string]string)
+	ids := make(map[string][2]uint64)
+	err := filepath.WalkDir(root+"/", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel := strings.TrimPrefix(strings.TrimPrefix(path, root), "/")
+		info, err := os.Lstat(path)
+		if err != nil {
+			return err
+		}
+		st := info.Sys().(*syscall.Stat_t)
+		if lines[rel], err = describeFile(path, st); err != nil {
+			return err
+		}
+		id := [2]uint64{uint64(st.Dev), st.Ino}
+		ids[rel] = id
+		if st.Mode&kindMask != kindDir {
+			names[id] = append(names[id], rel)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for rel, line := range lines {
+		if n := names[ids[rel]]; len(n) > 1 {
+			slices.Sort(n)
+			line += fmt.Sprintf(" = %q", n)
+		}
+		out = append(out, fmt.Sprintf("%q %s", rel, line))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func describeFile(path string, st *syscall.Stat_t) (string, error) {
+	line := fmt.Sprintf("%o %d:%d %d.%09d", st.Mode, st.Uid, st.Gid, st.Mtim.Sec, st.Mtim.Nsec)
+	switch st.Mode & kindMask {
+	case kindReg:
+		sum, err := checksum(path)
+		if err != nil {
+			return "", err
+		}
+		line += fmt.Sprintf(" %d %s", st.Size, sum)
+	case kindSymlink:
+		target, err := os.Readlink(path)
+		if err != nil {
+			return "", err
+		}
+		line += fmt.Sprintf(" -> %q", target)
+	case kindChar, kindBlock:
+		line += fmt.Sprintf(" dev %#x", st.Rdev)
+	}
+	attrs, err := sys.Xattrs(path)
+	if err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
+		return "", err
+	}
+	for _, name := range slices.Sorted(maps.Keys(attrs)) {
+		line += fmt.Sprintf(" %s=%x", name, sha256.Sum256([]byte(attrs[name])))
+	}
+	return line, nil
+}
+
+// checksum is over the pieces of a file that are not zero, with their places:
+// holes cost their reading only.
+func checksum(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	buf, zero := make([]byte, 64<<10), make([]byte, 64<<10)
+	for off := int64(0); ; {
+		n, err := io.ReadFull(f, buf)
+		if n > 0 && !bytes.Equal(buf[:n], zero[:n]) {
+			fmt.Fprintf(h, "%d %d\n", off, n)
+			h.Write(buf[:n])
+		}
+		off += int64(n)
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return fmt.Sprintf("%x", h.Sum(nil)[:16]), nil
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+}
+
+func eachMember(t testing.TB, b []byte, f func(h *tar.Header)) {
+	t.Helper()
+	for r := tar.NewReader(bytes.NewReader(b)); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(h)
+	}
+}
