@@ -104,19 +104,18 @@ func (p *pool) fill(n int) {
 	for {
 		got, err := p.park(runtime.Namespaces{})
 		p.mu.Lock()
-		if err != nil {
+		switch {
+		case err != nil:
 			fmt.Fprintln(os.Stderr, "supervisor: refill pool:", err)
-		} else if !p.closed {
+		case p.closed:
+			p.discard(got)
+		default:
 			p.ready = append(p.ready, got)
-			got = nil
 		}
 		full := err != nil || p.closed || len(p.ready) >= n
 		p.filling = !full
-		p.parked.Signal()
+		p.parked.Broadcast()
 		p.mu.Unlock()
-		if got != nil {
-			p.discard(got)
-		}
 		if full {
 			return
 		}
@@ -128,10 +127,13 @@ func (p *pool) discard(got *runtime.Parked) {
 	p.s.ctl.send(&keeper.Message{Op: keeper.OpDrop, Key: parkedKey(got)})
 }
 
-// drain ends all parked processes.
+// drain ends all parked processes, also one that is just being made.
 func (p *pool) drain() {
 	p.mu.Lock()
 	p.closed = true
+	for p.filling {
+		p.parked.Wait()
+	}
 	ready := p.ready
 	p.ready = nil
 	p.mu.Unlock()

@@ -154,6 +154,7 @@ func Serve(ctx context.Context, cfg Config) error {
 		return ctx.Err()
 	case err := <-lost:
 		l.Close() // commands start the next keeper
+		s.pool.drain()
 		s.endAll()
 		return err
 	case <-idle:

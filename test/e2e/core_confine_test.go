@@ -189,10 +189,42 @@ func TestCoreLimitKept(t *testing.T) {
 func TestCoreInit(t *testing.T) {
 	t.Parallel()
 	g := newBusybox(t)
-	// The orphan's zombie is reaped by process 1, which is not the program.
-	out := g.ok("run", "--rm", "--init", image, "sh", "-c", "(sleep 0.1 &) ; sleep 1; echo $$; ps | grep -c '[s]leep'")
-	same(t, "with --init", strings.ReplaceAll(out, "\n", " "), "2 0")
-	if r := g.do(nil, "run", "--rm", "--init", image, "sh", "-c", "exit 11"); r.code != 11 {
-		t.Errorf("%v\nwant exit code 11", r)
+	run := func(script string) result {
+		t.Helper()
+		return g.do(nil, "run", "--rm", "--init", image, "sh", "-c", script)
+	}
+	same(t, "process 1", run("tr '\\0' ' ' < /proc/1/cmdline | cut -d' ' -f1-4; test $$ -gt 1 && echo another").stdout, "tug-init reap -- /bin/sh\nanother\n")
+	// Without anybody who reaps, the orphan stays as a zombie: sleep, as process
+	// 1, shows that the test would see it.
+	const zombies = "grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l"
+	const orphan = "(sleep 0.1 &) ; sleep 1; "
+	same(t, "zombies with --init", strings.TrimSpace(run(orphan+zombies).stdout), "0")
+	g.ok("run", "-d", "--name", "lazy", image, "sleep", "1000")
+	same(t, "zombies without", strings.TrimSpace(g.ok("exec", "lazy", "sh", "-c", orphan+zombies)), "1")
+
+	for script, code := range map[string]int{"exit 11": 11, "kill -KILL $$": 137, "kill -SEGV $$": 139, "true": 0} {
+		if r := run(script); r.code != code {
+			t.Errorf("%v\nwant exit code %d", r, code)
+		}
+	}
+	g.fails(127, args("run", "--rm", "--init", image, "no-such-program"), "no-such-program")
+	g.ok("run", "-d", "--init", "--name", "up", image, "sh", "-c", "trap 'echo bye; exit 9' TERM; echo ready; while :; do sleep 0.05; done")
+	eventually(t, patience, func() string {
+		if out := g.ok("logs", "up"); out != "ready" {
+			return "not ready: " + out
+		}
+		return ""
+	})
+	g.ok("stop", "up")
+	same(t, "exit code after stop", g.ok("wait", "up"), "9")
+	same(t, "logs", g.ok("logs", "up"), "ready\nbye")
+	// The program stays in the foreground of its terminal: ^C reaches it once.
+	p := g.terminal(24, 80, "run", "--rm", "-it", "--init", image, "sh", "-c", "trap 'echo got-$((1+1))' INT; echo ready; read x; read x; exit 3")
+	p.shows("ready")
+	p.typed("\x03")
+	p.shows("got-2")
+	p.typed("\n\n")
+	if code := p.ends(); code != 3 {
+		t.Errorf("exit code %d, want 3:\n%s", code, p.output())
 	}
 }

@@ -35,6 +35,7 @@ type tug struct {
 	t    *testing.T
 	dir  string // holds root/ and run/
 	path string // the program
+	env  []string
 }
 
 // findTug returns the program: TUG_BIN, the repository's, or the guest's.
@@ -109,6 +110,7 @@ func (g *tug) runRoot() string { return filepath.Join(g.dir, "run") }
 func (g *tug) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, g.path, args...)
 	cmd.Env = append(os.Environ(), "TUG_ROOT="+g.root(), "TUG_RUN_ROOT="+g.runRoot())
+	cmd.Env = append(cmd.Env, g.env...)
 	cmd.WaitDelay = 2 * time.Second
 	return cmd
 }
