@@ -129,6 +129,7 @@ func (a *archive) scan(ctx context.Context, r *plain) error {
 // add takes in one member.
 func (a *archive) add(ctx context.Context, tr *tar.Reader, h *tar.Header) error {
 	name := cleanName(h.Name)
+	old := a.members[name]
 	switch h.Typeflag {
 	case tar.TypeSymlink:
 		target := h.Linkname
@@ -136,10 +137,10 @@ func (a *archive) add(ctx context.Context, tr *tar.Reader, h *tar.Header) error 
 			target = path.Join(path.Dir(name), target)
 		}
 		a.links[name] = cleanName(target)
-		return nil
+		return sameAgain(name, old, &member{})
 	case tar.TypeLink:
 		a.links[name] = cleanName(h.Linkname)
-		return nil
+		return sameAgain(name, old, &member{})
 	case tar.TypeReg:
 	default:
 		return nil
@@ -148,15 +149,8 @@ func (a *archive) add(ctx context.Context, tr *tar.Reader, h *tar.Header) error 
 		// A few bytes of it could claim any size, all of which would be read.
 		return errs.New(errs.Unsupported, "%.200q in the archive is sparse", name).WithHint("make the archive without tar's --sparse")
 	}
-	if old := a.members[name]; old != nil {
-		// A layer may come again, its digest counts and not its place. With
-		// metadata, another tool might read the other one.
-		if old.small != nil {
-			return errs.New(errs.Invalid, "the archive has %.200q twice", name)
-		}
-		if old.layer != nil {
-			old.layer.Close()
-		}
+	if old != nil && old.layer != nil {
+		old.layer.Close()
 	}
 	delete(a.links, name)
 	m := &member{size: h.Size}
@@ -169,10 +163,13 @@ func (a *archive) add(ctx context.Context, tr *tar.Reader, h *tar.Header) error 
 	head = head[:n]
 	body := io.MultiReader(bytes.NewReader(head), tr)
 	if isGzip(head) || isZstd(head) || isTar(head) {
+		if err := sameAgain(name, old, m); err != nil {
+			return err
+		}
 		return a.addLayer(ctx, m, name, body, h.Size, isTar(head))
 	}
 	if h.Size > maxSmall || a.kept+int(h.Size) > maxKept {
-		return nil // whoever needs it will miss it
+		return sameAgain(name, old, m) // whoever needs it will miss it
 	}
 	if m.small, err = io.ReadAll(body); err != nil {
 		return archiveError(err)
@@ -181,7 +178,17 @@ func (a *archive) add(ctx context.Context, tr *tar.Reader, h *tar.Header) error 
 		m.small = []byte{}
 	}
 	a.kept += len(m.small)
-	return nil
+	return sameAgain(name, old, m)
+}
+
+// sameAgain allows a member to come again. A layer may be another one, as its
+// digest counts and not its place; with metadata, another tool might read the
+// other one.
+func sameAgain(name string, old, now *member) error {
+	if old == nil || old.small == nil || now.small != nil && bytes.Equal(old.small, now.small) {
+		return nil
+	}
+	return errs.New(errs.Invalid, "the archive has %.200q twice", name)
 }
 
 func isSparse(h *tar.Header) bool {

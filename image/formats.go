@@ -253,15 +253,18 @@ func (a *archive) checkLayout() error {
 // platforms of one name lie side by side, the host's is meant, if it is there.
 func pickEntries(x *spec.Index) []spec.Descriptor {
 	host := spec.HostPlatform()
-	hasHost := map[string]bool{}
+	best := map[string]int{}
 	for _, d := range x.Manifests {
-		if isImageEntry(d) && d.Platform != nil && d.Platform.Matches(host) {
-			hasHost[entryLabel(d)] = true
+		if label := entryLabel(d); isImageEntry(d) && d.Platform != nil {
+			f := fit(*d.Platform, host)
+			if old, ok := best[label]; !ok || f < old {
+				best[label] = f
+			}
 		}
 	}
 	var out []spec.Descriptor
 	for _, d := range x.Manifests {
-		if isImageEntry(d) && (d.Platform == nil || d.Platform.Matches(host) || !hasHost[entryLabel(d)]) {
+		if isImageEntry(d) && (d.Platform == nil || fit(*d.Platform, host) == best[entryLabel(d)]) {
 			out = append(out, d)
 		}
 	}

@@ -56,7 +56,11 @@ func (a *archive) read(ctx context.Context, r io.Reader) ([]*incoming, []Loaded,
 		return nil, nil, err
 	}
 	defer plain.close()
-	if err := a.scan(ctx, plain); err != nil {
+	err = a.scan(ctx, plain)
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
+	}
+	if err != nil {
 		return nil, nil, err
 	}
 	var imgs []*incoming

@@ -2,9 +2,7 @@ package image
 
 import (
 	"encoding/json"
-	"errors"
 	"strings"
-	"syscall"
 
 	"tug/errs"
 	"tug/registry"
@@ -171,68 +169,4 @@ func parseConfig(b []byte) (*spec.ImageConfig, error) {
 			WithHint("use an image for linux")
 	}
 	return c, nil
-}
-
-// choose returns the entry of x for platform want.
-func choose(x *spec.Index, want spec.Platform) (spec.Descriptor, error) {
-	var best *spec.Descriptor
-	var offers []string
-	for i := range x.Manifests {
-		d := &x.Manifests[i]
-		if !isImageEntry(*d) {
-			continue
-		}
-		if d.Platform == nil {
-			// The specification makes it optional; where all say nothing, the
-			// only one is meant.
-			if best == nil && len(x.Manifests) == 1 {
-				best = d
-			}
-			continue
-		}
-		offers = append(offers, d.Platform.String())
-		if d.Platform.Matches(want) && (best == nil || closer(*d.Platform, *best.Platform, want)) {
-			best = d
-		}
-	}
-	if best == nil {
-		err := errs.New(errs.NotFound, "no matching manifest for %s in the manifest list entries", want)
-		if len(offers) > 0 {
-			return spec.Descriptor{}, err.WithHint("choose with --platform one of %s", strings.Join(dedupe(offers), ", "))
-		}
-		return spec.Descriptor{}, err
-	}
-	return *best, nil
-}
-
-// closer reports whether a is a better match for want than b, where both match:
-// the very variant before an unnamed one.
-func closer(a, b, want spec.Platform) bool {
-	v := want.Normalize().Variant
-	return a.Normalize().Variant == v && b.Normalize().Variant != v
-}
-
-// isImageEntry tells images from what else lies in an index: build attestations
-// and artifacts.
-func isImageEntry(d spec.Descriptor) bool {
-	if d.MediaType != "" && !isManifestType(d.MediaType) && !isIndexType(d.MediaType) {
-		return false
-	}
-	return d.Annotations["vnd.docker.reference.type"] == "" && (d.Platform == nil || d.Platform.OS != "unknown")
-}
-
-func dedupe(s []string) []string {
-	var out []string
-	seen := map[string]bool{}
-	for _, v := range s {
-		if !seen[v] && len(out) < 20 {
-			seen[v] = true
-			out = append(out, v)
-		}
-	}
-	return out
-}
-
-func isNoSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

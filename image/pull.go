@@ -151,7 +151,7 @@ func (p *pull) config(ctx context.Context) error {
 	if got, want := len(p.cfg.RootFS.DiffIDs), len(p.manifest.Layers); got != want {
 		return p.bad(errs.New(errs.Corrupt, "the image's config names %d layers, its manifest %d", got, want))
 	}
-	if p.explicit && p.cfg.Architecture != "" && !p.cfg.Platform.Matches(p.platform) {
+	if p.explicit && p.cfg.Architecture != "" && !fits(p.cfg.Platform, p.platform) {
 		return errs.New(errs.NotFound, "image with reference %s was found but its platform (%s) does not match the specified platform (%s)",
 			p.ref.Familiar(), p.cfg.Platform, p.platform)
 	}
@@ -238,6 +238,16 @@ func (p *pull) fetchLayers(ctx context.Context) error {
 
 func (p *pull) fetchLayer(ctx context.Context, j job) error {
 	short := j.blob.Digest.Short()
+	t, err := p.s.takeTurn(ctx, j.diffID, func() { p.events.layer(short, "Waiting", 0, 0) })
+	if err != nil {
+		return err
+	}
+	defer t.end()
+	if l, err := p.s.layers.Get(j.diffID); err == nil {
+		p.events.layer(short, "Already exists", 0, 0)
+		p.hold(l)
+		return nil
+	}
 	rc, err := p.s.reg.Blob(ctx, p.ref, j.blob)
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"tug/errs"
 	"tug/spec"
 	"tug/state"
+	"tug/sys"
 )
 
 // record is images/ids/<hex>.json. Its modification time is when the image was
@@ -274,17 +275,17 @@ func (s *Images) commit(imgs []*incoming) (moved map[string]spec.Digest, err err
 	}
 	defer lock.Close()
 	if err := s.writeBlobs(imgs); err != nil {
-		return nil, storeError(err)
+		return nil, s.storeError(err)
 	}
 	moved = map[string]spec.Digest{}
 	for _, in := range imgs {
 		if err := s.writeRecord(in); err != nil {
-			return nil, storeError(err)
+			return nil, s.storeError(err)
 		}
 		for _, ref := range in.names {
 			old, err := s.writeName(ref, in.id)
 			if err != nil {
-				return nil, storeError(err)
+				return nil, s.storeError(err)
 			}
 			if old != "" && old != in.id {
 				moved[ref.Familiar()] = old
@@ -294,9 +295,11 @@ func (s *Images) commit(imgs []*incoming) (moved map[string]spec.Digest, err err
 	return moved, nil
 }
 
-func storeError(err error) error {
-	if isNoSpace(err) {
-		return errs.New(errs.NoSpace, "write image record: %w", err).WithHint("make room on the store's disk")
+// storeError gives a full disk its class and says which.
+func (s *Images) storeError(err error) error {
+	if sys.IsNoSpace(err) {
+		return errs.New(errs.NoSpace, "no space left on the disk of %s", s.st.Root).
+			WithHint("free some space there, for example by removing images, and try again")
 	}
 	return err
 }

@@ -161,5 +161,5 @@ func (s *Images) Tag(source, target string) error {
 		return err
 	}
 	_, err = s.writeName(ref.WithDefaultTag(), id)
-	return storeError(err)
+	return s.storeError(err)
 }

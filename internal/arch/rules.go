@@ -50,6 +50,7 @@ var importTable = []row{
 	// No part of any binary; may look at everything.
 	{"internal/arch", nil},
 	{"test", []string{"engine"}},
+	{"test/fixture", nil}, // what tests are made of shares nothing with tug
 	{"bench", []string{"engine", "test"}},
 }
 
