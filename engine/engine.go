@@ -73,13 +73,17 @@ func Open(o Options) (*Engine, error) {
 }
 
 // command returns tug-init's path and the supervisor's command line. It is
-// asked for only when a supervisor has to be started.
+// asked for only when a supervisor has to be started. A storage that does not
+// work is found out here, where the user can be told.
 func (e *Engine) command() (init string, args []string, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", nil, fmt.Errorf("find tug's own program: %w", err)
 	}
 	if init, err = findInit(self); err != nil {
+		return "", nil, err
+	}
+	if _, err := e.Layers.Storage(); err != nil {
 		return "", nil, err
 	}
 	args = []string{self, "supervise", "--root", e.Store.Root, "--run-root", e.Store.Run}
@@ -130,9 +134,24 @@ const (
 	PullNever   = "never"
 )
 
+// checkStorage refuses a --storage that the running supervisor does not use.
+func (e *Engine) checkStorage(ctx context.Context) error {
+	if e.storage == "" {
+		return nil
+	}
+	if _, _, used, running := e.client.Ping(ctx); running && used != e.storage {
+		return errs.New(errs.Conflict, "storage %s is in use, not %s, as long as containers run", used, e.storage).
+			WithHint("leave --storage out, or stop all containers and wait until tug info shows no supervisor")
+	}
+	return nil
+}
+
 // Create makes a container, fetching its image first where the policy says so.
 // The warnings are about things of the request that cannot be done here.
 func (e *Engine) Create(ctx context.Context, req container.Request, pull string, p image.Progress) (*spec.Container, []string, error) {
+	if err := e.checkStorage(ctx); err != nil {
+		return nil, nil, err
+	}
 	for try := 0; ; try++ {
 		img, err := e.image(ctx, &req, pull, p)
 		if err != nil {
