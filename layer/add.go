@@ -197,7 +197,7 @@ func (l *Layers) known(info Info) (*Layer, error) {
 	// Two writers may each add a form and one be lost; it is only a hint that
 	// saves a later push some work.
 	found.Blobs = append(found.Blobs, blob)
-	if err := l.st.WriteJSON(l.path(info.DiffID, fileMeta), found.Info, false); err != nil {
+	if err := l.st.WriteJSON(l.path(info.DiffID, fileMeta), found.Info, true); err != nil {
 		found.Close()
 		return nil, err
 	}

@@ -242,5 +242,5 @@ func (l *Layers) prepareLate(be backend, info Info) error {
 	if err := os.Rename(made, l.path(info.DiffID, be.file())); err != nil && !isThere(err) {
 		return err
 	}
-	return l.st.WriteJSON(l.path(info.DiffID, fileMeta), info, false)
+	return l.st.WriteJSON(l.path(info.DiffID, fileMeta), info, true)
 }
