@@ -263,6 +263,9 @@ func errNotRunning(id string) error {
 // not run is no error.
 func (c *Containers) Stop(ctx context.Context, id string, sig syscall.Signal, timeout *int) error {
 	s, err := c.load(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return noSuch(id)
+	}
 	if err != nil {
 		return err
 	}
@@ -325,6 +328,9 @@ func (c *Containers) Wait(ctx context.Context, id string) (int, error) {
 			return code, err
 		}
 		st, err := c.state(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			return 0, noSuch(id)
+		}
 		if err != nil {
 			return 0, err
 		}
@@ -360,7 +366,7 @@ func (c *Containers) Remove(ctx context.Context, id string, force, volumes bool)
 		}
 	}
 	// Also one that has just ended is cleaned up by the supervisor first.
-	if _, err := c.Wait(ctx, id); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if _, err := c.Wait(ctx, id); err != nil && !errs.Is(err, errs.NotFound) {
 		return err
 	}
 	trash, err := c.unlink(id)

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"tug/errs"
 	"tug/runtime/plan"
@@ -166,27 +167,34 @@ func (r *Runtime) Exec(target Process, _ *ExecPlan) (*Parked, error) {
 		if r.cgroups.crowded(target.Cgroup) {
 			return nil, &StartError{Code: 126, Msg: noRoom}
 		}
+		// A pid namespace that ends takes in no process: out of memory, it says.
+		for end := time.Now().Add(time.Second); errors.Is(err, syscall.ENOMEM) && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+			if !sys.Alive(target.Pid, target.StartTicks) {
+				return nil, errNotRunning
+			}
+		}
 		return nil, fmt.Errorf("start a process in the container: %w", err)
 	}
 	p.target = pidfd
 	return p, nil
 }
 
+var errNotRunning = errs.New(errs.Conflict, "the container is not running")
+
 // openProcess opens a pidfd of target and makes sure that it is the same
 // process: the pid may have been used again. Once the pidfd is open, start
 // ticks that fit prove it.
 func openProcess(target Process) (*os.File, error) {
-	gone := errs.New(errs.Conflict, "the container is not running")
 	pidfd, err := sys.PidfdOpen(target.Pid)
 	if errors.Is(err, syscall.ESRCH) || errors.Is(err, syscall.EINVAL) {
-		return nil, gone
+		return nil, errNotRunning
 	}
 	if err != nil {
 		return nil, err
 	}
 	if !sys.Alive(target.Pid, target.StartTicks) {
 		pidfd.Close()
-		return nil, gone
+		return nil, errNotRunning
 	}
 	return pidfd, nil
 }
