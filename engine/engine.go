@@ -115,7 +115,7 @@ func (e *Engine) checkInit() error {
 	}
 	out, err := exec.Command(p, "--version").Output()
 	if err != nil {
-		return fmt.Errorf("run %s: %w", p, err)
+		return errs.New(errs.Unsupported, "%s is not this tug's: %w", p, err).WithHint("install both from the same build")
 	}
 	if v := strings.TrimSpace(strings.TrimPrefix(string(out), "tug-init version ")); v != spec.Version {
 		return errs.New(errs.Unsupported, "%s is version %s, this tug is %s", p, v, spec.Version).
