@@ -112,19 +112,24 @@ func (c *Client) startKeeper(ctx context.Context) (conn, error) {
 	err = cmd.Start()
 	theirs.Close()
 	if err != nil {
-		return conn{}, fmt.Errorf("start supervisor: %w", err)
+		return conn{}, c.explain(fmt.Errorf("start supervisor: %w", err))
 	}
 	go cmd.Wait()
 	ready.SetReadDeadline(time.Now().Add(20 * time.Second))
 	if _, err := ready.Read(make([]byte, 1)); err != nil {
-		if c.Diagnose != nil {
-			if err := c.Diagnose(); err != nil {
-				return conn{}, err
-			}
-		}
-		return conn{}, errs.New(errs.Internal, "the supervisor did not start").WithHint("see %s", logPath)
+		return conn{}, c.explain(errs.New(errs.Internal, "the supervisor did not start").WithHint("see %s", logPath))
 	}
 	return c.dial()
+}
+
+// explain returns what Diagnose says, or err.
+func (c *Client) explain(err error) error {
+	if c.Diagnose != nil {
+		if better := c.Diagnose(); better != nil {
+			return better
+		}
+	}
+	return err
 }
 
 // ask sends a request and reads the answer. When the supervisor ends before it
