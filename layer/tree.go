@@ -162,8 +162,8 @@ func (t *tree) newDir(parent *inode) *inode {
 	return i
 }
 
-// child returns an entry of directory d, or nil.
-func (d *inode) child(name string) *inode { return d.dir.children[name] }
+// child returns an entry of a directory, or nil.
+func (i *inode) child(name string) *inode { return i.dir.children[name] }
 
 // put links i into d under name. What was there is gone, and so is, when that
 // was a directory or symlink, what is known about paths.
@@ -547,48 +547,48 @@ func (t *tree) finish() {
 }
 
 // finish is tree.finish for one directory; it appends its subdirectories.
-func (d *inode) finish(whiteout *inode, queue []*inode) []*inode {
+func (i *inode) finish(whiteout *inode, queue []*inode) []*inode {
 	hides := false
-	for name := range d.dir.white {
-		if c := d.child(name); c == nil {
-			if d.dir.children == nil {
-				d.dir.children = make(map[string]*inode)
+	for name := range i.dir.white {
+		if c := i.child(name); c == nil {
+			if i.dir.children == nil {
+				i.dir.children = make(map[string]*inode)
 			}
-			d.dir.children[name] = whiteout
+			i.dir.children[name] = whiteout
 			hides = true
 		} else if c.isDir() {
 			c.dir.opaque = true
 		}
 	}
-	sorted := make([]dirEntry, 0, len(d.dir.children))
-	for name, c := range d.dir.children {
+	sorted := make([]dirEntry, 0, len(i.dir.children))
+	for name, c := range i.dir.children {
 		sorted = append(sorted, dirEntry{name, c})
 	}
 	slices.SortFunc(sorted, func(a, b dirEntry) int { return cmp.Compare(a.name, b.name) })
-	d.dir.sorted, d.dir.children, d.dir.white = sorted, nil, nil
+	i.dir.sorted, i.dir.children, i.dir.white = sorted, nil, nil
 	for _, c := range sorted {
 		if c.ino.isDir() {
 			c.ino.nlink = 2
-			d.nlink++
+			i.nlink++
 			queue = append(queue, c.ino)
 		} else {
 			c.ino.nlink++
 		}
 	}
-	if d.dir.opaque {
-		d.mark(opaqueXattr, "y")
+	if i.dir.opaque {
+		i.mark(opaqueXattr, "y")
 	}
 	if hides {
-		d.mark(originXattr, "")
+		i.mark(originXattr, "")
 	}
 	return queue
 }
 
 // mark adds an attribute that is meant for overlayfs.
-func (d *inode) mark(name, value string) {
-	x := append(slices.Clone(d.xattrs()), xattr{name, value})
+func (i *inode) mark(name, value string) {
+	x := append(slices.Clone(i.xattrs()), xattr{name, value})
 	slices.SortFunc(x, func(a, b xattr) int { return cmp.Compare(a.name, b.name) })
-	d.extra().xattrs = x
+	i.extra().xattrs = x
 }
 
 // Overlayfs's own attributes. It lists the whiteouts of a directory as if they
