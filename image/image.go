@@ -51,8 +51,8 @@ func Open(st *state.Store, layers *layer.Layers, reg *registry.Client) *Images {
 type Image struct {
 	ID       spec.Digest // digest of the config
 	Config   spec.ImageConfig
-	Names    []string         // familiar name:tag, sorted
-	Digests  []string         // familiar name@digest, sorted
+	Names    []string         // familiar name:tag, sorted by the full one
+	Digests  []string         // familiar name@digest, sorted by the full one
 	Manifest spec.Digest      // of this platform; empty when it came without one
 	Target   *spec.Descriptor // manifest or index that the name stood for; nil when it came without one
 	Size     int64            // of all files in its layers

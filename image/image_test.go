@@ -153,3 +153,12 @@ func empty(t testing.TB, s *Images) {
 		t.Errorf("left in the store:\n%s", got)
 	}
 }
+
+func addLayer(t testing.TB, s *Images, tar []byte) *layer.Layer {
+	t.Helper()
+	l, err := s.layers.Add(t.Context(), bytes.NewReader(tar), layer.Expect{BlobSize: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}

@@ -70,11 +70,15 @@ func (s *Images) readNameFile(file string) (name, error) {
 	if err == nil {
 		var perr error
 		n.ref, perr = spec.ParseReference(n.Name)
-		if perr != nil || nameFile(n.Name) != file || !validDigest(n.Image) {
-			err = errs.New(errs.Corrupt, "read %s: it is the name of something else", path)
+		if perr == nil && nameFile(n.Name) == file && validDigest(n.Image) {
+			return n, nil
 		}
+		err = errs.New(errs.Corrupt, "read %s: it is the name of something else", path)
 	}
-	return n, err
+	if errs.Is(err, errs.Corrupt) {
+		err = errs.New(errs.Corrupt, "%w", err).WithHint("pull, load or tag it again")
+	}
+	return name{}, err
 }
 
 // names returns all names, sorted. A broken one is left out: the image that it

@@ -316,7 +316,7 @@ func (s *Images) containers() ([]containerUse, error) {
 const keepUnused = 24 * time.Hour
 
 // Sweep removes what crashes and interrupted pulls left: temporary files of
-// dead processes, blobs that no image has, and layers that nobody has referred
+// dead processes, broken names, blobs that no image has, and layers that nobody has referred
 // to for a day. What cannot be removed stays for the next time.
 func (s *Images) Sweep() error {
 	lock, err := s.st.Refs(true)
@@ -348,6 +348,11 @@ func (s *Images) sweep(keep references) {
 			}
 		})
 	}
+	eachEntry(s.st.Names(), func(e os.DirEntry, path string) {
+		if _, err := s.readNameFile(e.Name()); errs.Is(err, errs.Corrupt) {
+			os.Remove(path) // it names nothing
+		}
+	})
 	eachEntry(s.st.Layers(), func(e os.DirEntry, path string) {
 		d := spec.Digest("sha256:" + e.Name())
 		if !spec.IsHex64(e.Name()) || keep.layers[d] {
