@@ -3,6 +3,8 @@ package image
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 
 	"tug/errs"
@@ -25,22 +27,62 @@ func FuzzLoad(f *testing.F) {
 	}
 	s := newImages(f, f.TempDir())
 	before := files(f, s)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		loaded, err := s.Load(t.Context(), bytes.NewReader(b), nil)
-		if err != nil {
-			if errs.ClassOf(err) == errs.Internal {
-				t.Errorf("an archive's fault without a class: %v", err)
+	f.Fuzz(func(t *testing.T, b []byte) { loadAnything(t, s, b, before) })
+}
+
+// loadAnything loads b, checks the store, and empties it again.
+func loadAnything(t *testing.T, s *Images, b []byte, before string) {
+	loaded, err := s.Load(t.Context(), bytes.NewReader(b), nil)
+	if err != nil && errs.ClassOf(err) == errs.Internal {
+		t.Errorf("an archive's fault without a class: %v", err)
+	}
+	whole(t, s)
+	for _, l := range loaded {
+		if _, err := s.Remove(string(l.ID), true, nil); err != nil && !errs.Is(err, errs.NotFound) {
+			t.Error(err)
+		}
+	}
+	if after := files(t, s); after != before {
+		t.Errorf("left in the store:\n%s", after)
+	}
+}
+
+// FuzzLoadMembers changes the members of archives which are sound as such. The
+// words LAYER, CONFIG and MANIFEST become the digests of what they name.
+func FuzzLoadMembers(f *testing.F) {
+	layerTar := fileLayer("file", "content")
+	config := `{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:LAYER"]}}`
+	docker := `[{"Config":"CONFIG.json","RepoTags":["a:b"],"Layers":["LAYER.tar"]}]`
+	layerGrows, configGrows := 64-len("LAYER"), 64-len("CONFIG")
+	manifest := fmt.Sprintf(`{"schemaVersion":2,"config":{"digest":"sha256:CONFIG","size":%d},"layers":[{"mediaType":%q,"digest":"sha256:LAYER","size":%d}]}`,
+		len(config)+layerGrows, spec.TypeOCILayer, len(layerTar))
+	index := fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"digest":"sha256:MANIFEST","size":%d,"annotations":{%q:"a:b"}}]}`,
+		len(manifest)+layerGrows+configGrows, annotationImageName)
+	for _, d := range []string{docker, ""} {
+		f.Add(layerTar, []byte(config), []byte(d), []byte(manifest), []byte(index))
+		f.Add(layerTar, []byte(config), []byte(d), []byte(index), []byte(index))
+		f.Add([]byte{}, []byte("{}"), []byte(d), []byte("{}"), []byte("{}"))
+	}
+	s := newImages(f, f.TempDir())
+	before := files(f, s)
+	f.Fuzz(func(t *testing.T, layerTar, config, docker, manifest, index []byte) {
+		a := &fixture.Archive{}
+		add := func(word string, b []byte, names ...string) func([]byte) []byte {
+			digest := fixture.Digest(b)[7:]
+			for _, n := range names {
+				a.Add(strings.ReplaceAll(n, word, digest), b)
 			}
+			return func(text []byte) []byte { return bytes.ReplaceAll(text, []byte(word), []byte(digest)) }
 		}
-		whole(t, s)
-		for _, l := range loaded {
-			if _, err := s.Remove(string(l.ID), true, nil); err != nil && !errs.Is(err, errs.NotFound) {
-				t.Error(err)
-			}
+		withLayer := add("LAYER", layerTar, "LAYER.tar", "blobs/sha256/LAYER")
+		withConfig := add("CONFIG", withLayer(config), "CONFIG.json", "blobs/sha256/CONFIG")
+		withManifest := add("MANIFEST", withConfig(withLayer(manifest)), "blobs/sha256/MANIFEST")
+		a.Add("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`))
+		a.Add("index.json", withManifest(index))
+		if len(docker) > 0 {
+			a.Add("manifest.json", withConfig(withLayer(docker)))
 		}
-		if after := files(t, s); after != before {
-			t.Errorf("left in the store:\n%s", after)
-		}
+		loadAnything(t, s, a.Bytes(), before)
 	})
 }
 
