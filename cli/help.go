@@ -59,7 +59,7 @@ func (a *app) printHelp(global *pflag.FlagSet) error {
 	}
 	other = append(other, helpRow{"completion", "Generate the autocompletion script for the specified shell"})
 	for _, g := range groups() {
-		managed = append(managed, helpRow{g.name, g.short})
+		managed = append(managed, helpRow(g))
 	}
 	slices.SortFunc(other, func(a, b helpRow) int { return strings.Compare(a.name, b.name) })
 	var b strings.Builder

@@ -81,7 +81,7 @@ func TestCLISeveral(t *testing.T) {
 	id := g.ok("create", "--name", "new", image, "sh", "-c", "exit 4")
 	partly("kill c1 nobody new", "c1\n", "tug: No such container: nobody",
 		"tug: cannot kill container new: container "+id+" is not running")
-	partly("stop -t 0 nobody c1 c2 new", "c1\nc2\nnew\n", "tug: No such container: nobody")
+	partly("stop -t 30 nobody c1 c2 new", "c1\nc2\nnew\n", "tug: No such container: nobody")
 	partly("start nobody c1 new", "c1\nnew\n", "tug: No such container: nobody", "tug: failed to start containers: nobody")
 	same(t, "wait", g.ok("wait", "new", "c2"), "4\n143")
 	partly("wait nobody c2", "143\n", "tug: No such container: nobody")
