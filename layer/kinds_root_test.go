@@ -146,7 +146,11 @@ func TestEmptyLayers(t *testing.T) {
 func TestSparseFiles(t *testing.T) {
 	dir := t.TempDir()
 	r := rand.New(rand.NewPCG(5, 5))
-	for n := range 40 {
+	count := 40
+	if testing.Short() {
+		count = 6
+	}
+	for n := range count {
 		f, err := os.Create(filepath.Join(dir, fmt.Sprint("s", n)))
 		if err != nil {
 			t.Fatal(err)

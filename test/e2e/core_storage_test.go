@@ -26,7 +26,7 @@ func storages(g *tug) (work []string, refused map[string]result) {
 // The same image runs under every backend, and in a store that was filled
 // under another one.
 func TestCoreStorage(t *testing.T) {
-	g := newTug(t)
+	g := newBusybox(t)
 	work, refused := storages(g)
 	if len(work) == 0 || work[len(work)-1] != "dir" {
 		t.Fatalf("these backends work: %q, dir always does", work)
