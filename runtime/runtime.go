@@ -168,15 +168,23 @@ func (r *Runtime) Exec(target Process, _ *ExecPlan) (*Parked, error) {
 			return nil, &StartError{Code: 126, Msg: noRoom}
 		}
 		// A pid namespace that ends takes in no process: out of memory, it says.
-		for end := time.Now().Add(time.Second); errors.Is(err, syscall.ENOMEM) && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-			if !sys.Alive(target.Pid, target.StartTicks) {
-				return nil, errNotRunning
-			}
+		if errors.Is(err, syscall.ENOMEM) && target.ends() {
+			return nil, errNotRunning
 		}
 		return nil, fmt.Errorf("start a process in the container: %w", err)
 	}
-	p.target = pidfd
+	p.target, p.of = pidfd, target
 	return p, nil
+}
+
+// ends reports whether the process has ended, or does within a moment.
+func (p Process) ends() bool {
+	for end := time.Now().Add(time.Second); sys.Alive(p.Pid, p.StartTicks); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
 }
 
 var errNotRunning = errs.New(errs.Conflict, "the container is not running")
@@ -207,6 +215,7 @@ type Parked struct {
 	sock      *os.File
 	ownCgroup bool     // of a container, not of an exec
 	target    *os.File // exec: pidfd of the container's first process
+	of        Process  // exec: that process
 }
 
 // spawn starts tug-init with a socket pair to it.
@@ -304,6 +313,9 @@ func (p *Parked) lost(err error) error {
 	}
 	if !p.ownCgroup && p.r.cgroups.crowded(p.Cgroup) {
 		return &StartError{Code: 126, Msg: noRoom}
+	}
+	if !p.ownCgroup && p.of.ends() {
+		return errNotRunning // it took this process along
 	}
 	return &StartError{Code: 125, Msg: fmt.Sprintf("tug-init (pid %d) died before the start: %v", p.Pid, err)}
 }

@@ -28,6 +28,14 @@ func swift(t *testing.T, what string, limit time.Duration, f func()) {
 	}
 }
 
+// rounds is how often something is tried; fewer times in the virtual machines.
+func rounds(all, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return all
+}
+
 // Containers that fill, freeze or leave their cgroup are entered or refused with
 // a clear line, and always removed at once.
 func TestCoreHostileCgroup(t *testing.T) {
@@ -92,7 +100,7 @@ func TestCoreProgramIsSealed(t *testing.T) {
 	g.ok("run", "-d", "--init", "--name", "evil", image, "sh", "-c",
 		`ln -s /proc/self/exe /self; printf '#!/proc/self/exe\n' > /script; chmod 755 /script
 		while :; do for p in /proc/[0-9]*; do (exec 3<$p/exe; echo x > /proc/self/fd/3); (echo x > $p/exe); done; done 2>/dev/null`)
-	for range 10 {
+	for range rounds(10, 2) {
 		g.do(nil, "exec", "evil", "/self")
 		g.do(nil, "exec", "evil", "/script")
 		g.ok("exec", "evil", "true")
@@ -172,7 +180,7 @@ func TestCoreNoDescriptors(t *testing.T) {
 	t.Parallel()
 	g := newBusybox(t)
 	g.ok("run", "-d", "--name", "up", image, "sleep", "1000")
-	for fd := range 24 {
+	for fd := range rounds(24, 9) {
 		dir := fmt.Sprintf("/proc/self/fd/%d", fd)
 		if r := g.do(nil, "run", "--rm", "-w", dir, image, "pwd"); r.code == 0 {
 			t.Errorf("working directory through a descriptor: %v", r)
@@ -217,7 +225,7 @@ func TestCoreBinaryOutput(t *testing.T) {
 func TestCoreManyOnOne(t *testing.T) {
 	t.Parallel()
 	g := newBusybox(t)
-	for round := range 5 {
+	for round := range rounds(5, 2) {
 		g.ok("run", "-d", "--name", "one", image, "sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
 		same(t, "start of a running one", g.ok("start", "one"), "one")
 		var wg sync.WaitGroup

@@ -89,7 +89,7 @@ func TestCoreExecConfined(t *testing.T) {
 		{"-u", "4242:17", "-m", "64m", "--pids-limit", "50"},
 		{"--privileged"},
 		{"--read-only", "--network", "host"},
-	} {
+	}[:rounds(7, 4)] {
 		name := fmt.Sprintf("up%d", n)
 		g.ok(append(append(args("run", "-d", "--name", name), flags...), image, "sh", "-c", fields+"; exec sleep 1000")...)
 		var first string
@@ -134,7 +134,8 @@ func TestCoreStopSignals(t *testing.T) {
 			return ""
 		})
 	}
-	for given, want := range map[string]string{"HUP": "HUP", "sigusr1": "USR1", "SIGWINCH": "WINCH", "12": "USR2", "RTMIN+1": "35", "rtmax-29": "35"} {
+	for _, c := range [][2]string{{"sigusr1", "USR1"}, {"RTMIN+1", "35"}, {"HUP", "HUP"}, {"SIGWINCH", "WINCH"}, {"12", "USR2"}, {"rtmax-29", "35"}}[:rounds(6, 2)] {
+		given, want := c[0], c[1]
 		up("sig")
 		g.ok("kill", "-s", given, "sig")
 		same(t, "wait", g.ok("wait", "sig"), "7")
