@@ -84,7 +84,7 @@ func TestCoreHostileCgroup(t *testing.T) {
 
 // The engine's own program cannot be written to from a container, neither as
 // process 1 of --init nor while an exec passes through (CVE-2019-5736).
-func TestCoreProgramIsSealed(t *testing.T) {
+func TestProgramIsSealed(t *testing.T) {
 	t.Parallel()
 	g := newBusybox(t)
 	files := []string{g.path, filepath.Join(filepath.Dir(g.path), "tug-init")}
@@ -180,7 +180,7 @@ func TestCoreNoDescriptors(t *testing.T) {
 	t.Parallel()
 	g := newBusybox(t)
 	g.ok("run", "-d", "--name", "up", image, "sleep", "1000")
-	for fd := range rounds(24, 9) {
+	for fd := range rounds(24, 6) {
 		dir := fmt.Sprintf("/proc/self/fd/%d", fd)
 		if r := g.do(nil, "run", "--rm", "-w", dir, image, "pwd"); r.code == 0 {
 			t.Errorf("working directory through a descriptor: %v", r)
@@ -197,7 +197,7 @@ func TestCoreNoDescriptors(t *testing.T) {
 }
 
 // Whatever bytes a container writes, they come out and stand in the log.
-func TestCoreBinaryOutput(t *testing.T) {
+func TestBinaryOutput(t *testing.T) {
 	t.Parallel()
 	g := newBusybox(t)
 	var want bytes.Buffer
@@ -222,7 +222,7 @@ func TestCoreBinaryOutput(t *testing.T) {
 
 // Many commands on one container: none hangs or crashes, and in the end it is
 // gone.
-func TestCoreManyOnOne(t *testing.T) {
+func TestManyOnOne(t *testing.T) {
 	t.Parallel()
 	g := newBusybox(t)
 	for round := range rounds(5, 2) {

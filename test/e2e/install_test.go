@@ -41,7 +41,7 @@ func install(t *testing.T, g *tug, dir, where string) {
 // Installing is copying two files; tug finds the second beside itself or in
 // ../libexec/tug, also when called by a symlink, and refuses one that is not of
 // its own build.
-func TestCoreInstalled(t *testing.T) {
+func TestInstalled(t *testing.T) {
 	t.Parallel()
 	real := newTug(t)
 	init := filepath.Join(filepath.Dir(real.path), "tug-init")
