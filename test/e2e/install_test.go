@@ -8,12 +8,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
 // install copies tug to dir/bin/tug, and tug-init to where, below dir.
 func install(t *testing.T, g *tug, dir, where string) {
 	t.Helper()
+	defer noForks()()
 	for from, to := range map[string]string{g.path: "bin/tug", filepath.Join(filepath.Dir(g.path), "tug-init"): where} {
 		if to == "" {
 			continue
@@ -36,6 +38,14 @@ func install(t *testing.T, g *tug, dir, where string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// noForks keeps tests beside this one from starting a process, until the
+// function it returns is called: a child that has a program open for writing,
+// as long as it did not execute its own, makes that program's text file busy.
+func noForks() func() {
+	syscall.ForkLock.RLock()
+	return syscall.ForkLock.RUnlock
 }
 
 // Installing is copying two files; tug finds the second beside itself or in
@@ -76,7 +86,10 @@ func TestInstalled(t *testing.T) {
 		"no program":      {"", args(beside, "same build")},
 		"something else":  {"#!/bin/sh\nexit 3\n", args(beside, "same build")},
 	} {
-		if err := os.WriteFile(beside, []byte(c.program), 0o755); err != nil {
+		forks := noForks()
+		err := os.WriteFile(beside, []byte(c.program), 0o755)
+		forks()
+		if err != nil {
 			t.Fatal(err)
 		}
 		r := g.fails(125, run, c.words...)
