@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -546,5 +548,42 @@ func TestLoadedString(t *testing.T) {
 		if l.String() != want {
 			t.Errorf("%q, want %q", l, want)
 		}
+	}
+}
+
+// When the records cannot be written none of the images shows, and no layer of
+// theirs stays.
+func TestLoadCannotRecord(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []func(s *Images) string{
+		func(s *Images) string { return s.st.Names() },
+		func(s *Images) string { return s.st.Images() },
+		func(s *Images) string { return filepath.Dir(s.st.Blob("x")) },
+	} {
+		s := newImages(t, t.TempDir())
+		loadImages(t, s, oneLayer("before:v1", "x"))
+		before := files(t, s)
+		// A place that does not exist stands for a full disk: it works for root.
+		path := dir(s)
+		moved := path + ".moved"
+		b := fixture.DockerArchive(oneLayer("one:v1", "1"), oneLayer("two:v1", "2")).Bytes()
+		last := true
+		_, err := s.Load(t.Context(), io.MultiReader(bytes.NewReader(b), readFunc(func([]byte) (int, error) {
+			if last {
+				last = false
+				must(t, os.Rename(path, moved))
+			}
+			return 0, io.EOF
+		})), nil)
+		if err == nil {
+			t.Errorf("loaded into a store without %s", path)
+		}
+		must(t, os.Rename(moved, path))
+		age(t, s)
+		must(t, s.Sweep())
+		if after := files(t, s); after != before {
+			t.Errorf("without %s: before\n%s\nafter\n%s", path, before, after)
+		}
+		whole(t, s)
 	}
 }

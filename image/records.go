@@ -1,7 +1,6 @@
 package image
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,7 +13,6 @@ import (
 	"tug/errs"
 	"tug/spec"
 	"tug/state"
-	"tug/sys"
 )
 
 // record is images/ids/<hex>.json. Its modification time is when the image was
@@ -255,137 +253,4 @@ func created(i *Image) time.Time {
 func (s *Images) Used(id spec.Digest) error {
 	now := time.Now()
 	return os.Chtimes(s.st.Image(id.Hex()), now, now)
-}
-
-// incoming is an image that is about to be recorded: everything verified, its
-// layers held by their locks.
-type incoming struct {
-	id       spec.Digest
-	manifest spec.Digest
-	target   *spec.Descriptor
-	blobs    map[spec.Digest][]byte
-	layers   []spec.Digest
-	size     int64
-	names    []spec.Reference
-	source   string
-}
-
-// commit records images and their names, under the shared reference lock. It
-// returns for each name the image that it pointed at before.
-func (s *Images) commit(imgs []*incoming) (moved map[string]spec.Digest, err error) {
-	lock, err := s.st.Refs(false)
-	if err != nil {
-		return nil, err
-	}
-	defer lock.Close()
-	if err := s.writeBlobs(imgs); err != nil {
-		return nil, s.storeError(err)
-	}
-	moved = map[string]spec.Digest{}
-	for _, in := range imgs {
-		if err := s.writeRecord(in); err != nil {
-			return nil, s.storeError(err)
-		}
-		for _, ref := range in.names {
-			old, err := s.writeName(ref, in.id)
-			if err != nil {
-				return nil, s.storeError(err)
-			}
-			if old != "" && old != in.id {
-				moved[ref.Familiar()] = old
-			}
-		}
-	}
-	return moved, nil
-}
-
-// storeError gives a full disk its class and says which.
-func (s *Images) storeError(err error) error {
-	if sys.IsNoSpace(err) {
-		return errs.New(errs.NoSpace, "no space left on the disk of %s", s.st.Root).
-			WithHint("free some space there, for example by removing images, and try again")
-	}
-	return err
-}
-
-// writeBlobs writes what is not there yet, and makes all of it durable with one
-// sync of the directory.
-func (s *Images) writeBlobs(imgs []*incoming) error {
-	wrote := false
-	for _, in := range imgs {
-		for d, b := range in.blobs {
-			if _, err := s.readBlob(d); err == nil {
-				continue
-			}
-			if err := writeSynced(s.st.Blob(d.Hex()), b); err != nil {
-				return err
-			}
-			wrote = true
-		}
-	}
-	if !wrote {
-		return nil
-	}
-	return state.SyncDir(filepath.Dir(s.st.Blob("x")))
-}
-
-// writeSynced is state.Replace without the sync of the directory.
-func writeSynced(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
-}
-
-// writeRecord writes the record of in, or adds to the one that is there.
-func (s *Images) writeRecord(in *incoming) error {
-	r := &record{
-		ID: in.id, Manifest: in.manifest, Target: in.target, Layers: in.layers, Size: in.size,
-		Pulled: time.Now().UTC(), Source: in.source,
-	}
-	if old, err := s.readRecord(in.id); err == nil {
-		r.Pulled, r.Blobs = old.Pulled, old.Blobs
-		if r.Target == nil {
-			r.Manifest, r.Target = old.Manifest, old.Target
-		}
-	}
-	for d := range in.blobs {
-		if !slices.Contains(r.Blobs, d) {
-			r.Blobs = append(r.Blobs, d)
-		}
-	}
-	slices.Sort(r.Blobs)
-	b, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
-	path := s.st.Image(in.id.Hex())
-	if now, err := os.ReadFile(path); err == nil && string(now) == string(b)+"\n" {
-		return nil
-	}
-	return s.st.WriteFile(path, append(b, '\n'), true)
-}
-
-// writeName points ref at image id and returns where it pointed before. A name
-// that is right already is left alone.
-func (s *Images) writeName(ref spec.Reference, id spec.Digest) (old spec.Digest, err error) {
-	n, err := s.readName(ref)
-	if err == nil && n.Image == id {
-		return id, nil
-	}
-	return n.Image, s.st.WriteJSON(s.namePath(ref.String()), name{Name: ref.String(), Image: id, Time: time.Now().UTC()}, true)
 }

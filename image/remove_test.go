@@ -44,8 +44,7 @@ func pulled(t testing.TB, s *Images, name string, i *fixture.Image) string {
 	must(t, err)
 	ref.Digest = spec.DigestOf([]byte("manifest of " + ref.Name()))
 	ref.Tag = ""
-	_, err = s.writeName(ref, idOf(i))
-	must(t, err)
+	must(t, s.writeName(ref, idOf(i)))
 	return ref.Familiar()
 }
 
@@ -233,7 +232,18 @@ func TestSweep(t *testing.T) {
 	living, lock, err := s.st.TempDir("living-*")
 	must(t, err)
 	write(t, filepath.Join(living, "tar"), "x")
+	mine, err := s.takeTurn(t.Context(), spec.DigestOf([]byte("mine")), nil)
+	must(t, err)
+	dead := s.st.RunPath("fetch", strings.Repeat("0", 64))
+	write(t, dead, "")
 	must(t, s.Sweep())
+	if _, err := os.Stat(dead); err == nil {
+		t.Error("the turn of a dead process is there")
+	}
+	if _, err := os.Stat(mine.f.Name()); err != nil {
+		t.Errorf("a living turn: %v", err)
+	}
+	mine.end()
 	if _, err := os.Stat(filepath.Join(living, "tar")); err != nil {
 		t.Errorf("what somebody makes: %v", err)
 	}

@@ -160,6 +160,5 @@ func (s *Images) Tag(source, target string) error {
 	if _, _, err := s.existing(id, source); err != nil {
 		return err
 	}
-	_, err = s.writeName(ref.WithDefaultTag(), id)
-	return s.storeError(err)
+	return s.storeError(s.writeName(ref.WithDefaultTag(), id))
 }

@@ -66,3 +66,19 @@ func (t turn) end() {
 	os.Remove(t.f.Name())
 	t.f.Close()
 }
+
+// sweepTurns removes the files of turns whose pulls were killed.
+func (s *Images) sweepTurns() {
+	eachEntry(s.st.RunPath("fetch"), func(_ os.DirEntry, path string) {
+		f, err := os.Open(path)
+		if err != nil {
+			return
+		}
+		if had, err := sys.TryLock(f, true); err == nil && had {
+			if same, err := sys.SameFile(f, path); err == nil && same {
+				os.Remove(path)
+			}
+		}
+		f.Close()
+	})
+}

@@ -1,0 +1,205 @@
+package image
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"tug/errs"
+	"tug/spec"
+	"tug/state"
+	"tug/sys"
+)
+
+// incoming is an image that is about to be recorded: everything verified, its
+// layers held by their locks.
+type incoming struct {
+	id       spec.Digest
+	manifest spec.Digest
+	target   *spec.Descriptor
+	blobs    map[spec.Digest][]byte
+	layers   []spec.Digest
+	size     int64
+	names    []spec.Reference
+	source   string
+}
+
+// commit records images and their names, under the shared reference lock. It
+// returns for each name the image that it pointed at before. When it fails, as
+// on a full disk, none shows; blobs may be left over.
+func (s *Images) commit(imgs []*incoming) (moved map[string]spec.Digest, err error) {
+	lock, err := s.st.Refs(false)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	var blobs, records, names stage
+	defer func() { blobs.discard(); records.discard(); names.discard() }()
+	for _, in := range imgs {
+		if err := s.stageBlobs(&blobs, in); err != nil {
+			return nil, s.storeError(err)
+		}
+		if err := s.stageRecord(&records, in); err != nil {
+			return nil, s.storeError(err)
+		}
+	}
+	if moved, err = s.stageNames(&names, imgs); err != nil {
+		return nil, s.storeError(err)
+	}
+	for _, g := range []*stage{&blobs, &records, &names} {
+		if err := g.publish(); err != nil {
+			return nil, s.storeError(err)
+		}
+	}
+	return moved, nil
+}
+
+// storeError gives a full disk its class and says which.
+func (s *Images) storeError(err error) error {
+	if sys.IsNoSpace(err) {
+		return errs.New(errs.NoSpace, "no space left on the disk of %s", s.st.Root).
+			WithHint("free some space there, for example by removing images, and try again")
+	}
+	return err
+}
+
+// stageBlobs stages those of in that are not there, or not as they should be.
+func (s *Images) stageBlobs(g *stage, in *incoming) error {
+	for d, b := range in.blobs {
+		if _, err := s.readBlob(d); err == nil {
+			continue
+		}
+		if err := g.add(s.st.Blob(d.Hex()), b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stageRecord stages the record of in, with what the one that is there has.
+func (s *Images) stageRecord(g *stage, in *incoming) error {
+	r := &record{
+		ID: in.id, Manifest: in.manifest, Target: in.target, Layers: in.layers, Size: in.size,
+		Pulled: time.Now().UTC(), Source: in.source,
+	}
+	if old, err := s.readRecord(in.id); err == nil {
+		r.Pulled, r.Blobs = old.Pulled, old.Blobs
+		if r.Target == nil {
+			r.Manifest, r.Target = old.Manifest, old.Target
+		}
+	}
+	for d := range in.blobs {
+		if !slices.Contains(r.Blobs, d) {
+			r.Blobs = append(r.Blobs, d)
+		}
+	}
+	slices.Sort(r.Blobs)
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	path := s.st.Image(in.id.Hex())
+	if now, err := os.ReadFile(path); err == nil && string(now) == string(b)+"\n" {
+		return nil
+	}
+	return g.add(path, append(b, '\n'))
+}
+
+// stageNames stages the names of all images; where two have one name, the last
+// of them gets it. It returns where moved names point now.
+func (s *Images) stageNames(g *stage, imgs []*incoming) (moved map[string]spec.Digest, err error) {
+	final := map[spec.Reference]spec.Digest{}
+	for _, in := range imgs {
+		for _, ref := range in.names {
+			final[ref] = in.id
+		}
+	}
+	moved = map[string]spec.Digest{}
+	for _, in := range imgs {
+		for _, ref := range in.names {
+			if final[ref] != in.id {
+				continue
+			}
+			old, err := s.stageName(g, ref, in.id)
+			if err != nil {
+				return nil, err
+			}
+			if old != "" && old != in.id {
+				moved[ref.Familiar()] = old
+			}
+		}
+	}
+	return moved, nil
+}
+
+// stageName has ref point at image id and returns where it points now. A name
+// that is right already is left alone.
+func (s *Images) stageName(g *stage, ref spec.Reference, id spec.Digest) (old spec.Digest, err error) {
+	n, err := s.readName(ref)
+	if err == nil && n.Image == id {
+		return id, nil
+	}
+	b, err := json.Marshal(name{Name: ref.String(), Image: id, Time: time.Now().UTC()})
+	if err != nil {
+		return "", err
+	}
+	return n.Image, g.add(s.namePath(ref.String()), append(b, '\n'))
+}
+
+// writeName is stageName of one name, published.
+func (s *Images) writeName(ref spec.Reference, id spec.Digest) error {
+	var g stage
+	defer g.discard()
+	if _, err := s.stageName(&g, ref, id); err != nil {
+		return err
+	}
+	return g.publish()
+}
+
+// A stage is files that are written and synced under temporary names beside
+// their places, and then renamed into these together: a disk that fills up does
+// so before any of them shows.
+type stage struct{ files []staged }
+
+type staged struct{ temp, path string }
+
+func (g *stage) add(path string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	g.files = append(g.files, staged{f.Name(), path})
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// publish renames the files, in their order, and makes that durable. All are
+// in one directory.
+func (g *stage) publish() error {
+	if len(g.files) == 0 {
+		return nil
+	}
+	dir := filepath.Dir(g.files[0].path)
+	for len(g.files) > 0 {
+		if err := os.Rename(g.files[0].temp, g.files[0].path); err != nil {
+			return err
+		}
+		g.files = g.files[1:]
+	}
+	return state.SyncDir(dir)
+}
+
+// discard removes what was not published.
+func (g *stage) discard() {
+	for _, f := range g.files {
+		os.Remove(f.temp)
+	}
+}
