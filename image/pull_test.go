@@ -305,7 +305,9 @@ func TestPullStatuses(t *testing.T) {
 		"layer 503 for ever":    {layerPath, status(503), errs.Unavailable, "503"},
 		"layer 204":             {layerPath, status(204), errs.Unavailable, "204"},
 		"redirect to nowhere":   {layerPath, status(307), errs.Unavailable, "app"},
-		"redirect in a circle":  {layerPath, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, 307) }, errs.Unavailable, "too many redirects"},
+		"redirect in a circle": {layerPath, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, r.URL.Path, http.StatusTemporaryRedirect)
+		}, errs.Unavailable, "too many redirects"},
 		"redirect off loopback": {layerPath, status(307, "Location", "http://registry.example/x"), errs.Denied, "not encrypted"},
 	} {
 		h, s := newHub(t), newImages(t, t.TempDir())

@@ -248,9 +248,3 @@ func created(i *Image) time.Time {
 	}
 	return *i.Config.Created
 }
-
-// Used notes that the image is used now.
-func (s *Images) Used(id spec.Digest) error {
-	now := time.Now()
-	return os.Chtimes(s.st.Image(id.Hex()), now, now)
-}

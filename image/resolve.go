@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"tug/errs"
 	"tug/spec"
@@ -25,8 +26,9 @@ func (s *Images) Resolve(name string) (*Image, error) {
 	return img, err
 }
 
-// Lookup is Resolve for starting a container: it reads the one name and not all
-// of them, and leaves Names, Digests and LastTag empty.
+// Lookup is Resolve for making a container: it reads the one name and not all
+// of them, leaves Names, Digests and LastTag empty, and notes that the image is
+// used now.
 func (s *Images) Lookup(name string) (*Image, error) {
 	id, _, err := s.find(name)
 	if err != nil {
@@ -36,6 +38,8 @@ func (s *Images) Lookup(name string) (*Image, error) {
 	if err == nil {
 		var img *Image
 		if img, err = s.image(r, nil); err == nil {
+			now := time.Now()
+			_ = os.Chtimes(s.st.Image(id.Hex()), now, now) // gone meanwhile: create will say so
 			return img, nil
 		}
 	}

@@ -203,7 +203,8 @@ func (g *tug) fsckIndexes() {
 	}
 	checked := 0
 	for _, file := range storeFilesIn(g.t, g, "layers") {
-		dir, found := strings.CutSuffix(filepath.Join(g.root(), file), "/index.erofs")
+		path, _, _ := strings.Cut(file, " ")
+		dir, found := strings.CutSuffix(filepath.Join(g.root(), path), "/index.erofs")
 		if !found {
 			continue
 		}
