@@ -51,8 +51,14 @@ func vforkExec(path string, argv, env []string, fds []int32, flags uint64, cgrou
 	if err != nil {
 		return 0, -1, err
 	}
-	fd := int32(-1)
-	args := &cloneArgs{flags: flags | unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(&fd)))}
+	// Pinned, so that it is no part of a stack that moves when it grows: the
+	// kernel is given its address as a number.
+	fd := new(int32)
+	*fd = -1
+	var pin runtime.Pinner
+	pin.Pin(fd)
+	defer pin.Unpin()
+	args := &cloneArgs{flags: flags | unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(fd)))}
 	if flags&unix.CLONE_PARENT == 0 {
 		args.exitSignal = uint64(unix.SIGCHLD)
 	}
@@ -64,7 +70,6 @@ func vforkExec(path string, argv, env []string, fds []int32, flags uint64, cgrou
 	report := new(unix.Errno)
 	r, forkErr := vforkInChild(args, path0, &argv0[0], &env0[0], fds, report)
 	syscall.ForkLock.Unlock()
-	runtime.KeepAlive(&fd)
 	if forkErr != 0 {
 		return 0, -1, forkErr
 	}
@@ -73,9 +78,9 @@ func vforkExec(path string, argv, env []string, fds []int32, flags uint64, cgrou
 		for _, err := unix.Wait4(int(r), &ws, 0, nil); err == unix.EINTR; {
 			_, err = unix.Wait4(int(r), &ws, 0, nil)
 		}
-		return 0, int(fd), execErr
+		return 0, int(*fd), execErr
 	}
-	return int(r), int(fd), nil
+	return int(r), int(*fd), nil
 }
 
 // vforkInChild is both processes. In the child it may neither grow the stack,
