@@ -255,10 +255,15 @@ func (k *keeper) hold(m *Message, files []*os.File) {
 	}
 	p := process{m.Child.Pid, m.Child.Start}
 	if exit, ok := k.early[p]; ok {
-		delete(k.early, p)
+		if !e.parked() {
+			delete(k.early, p)
+		}
 		go k.record(e, exit)
 	}
 }
+
+// parked reports whether nothing is held for the child yet.
+func (e *entry) parked() bool { return e.msg.Child.Record == "" && len(e.files) == 0 }
 
 // reap reaps all children that have ended. The start time is read while the
 // child is still a zombie, which keeps its pid from being used again.
@@ -288,9 +293,13 @@ func (k *keeper) childEnded(exit Exit) {
 	for _, e := range k.entries {
 		if c := e.msg.Child; c != nil && c.Pid == exit.Pid && c.Start == exit.Start {
 			go k.record(e, exit)
-			return
+			if !e.parked() {
+				return
+			}
 		}
 	}
+	// Also a parked process: it may have become a container's, with an entry
+	// that is still on its way.
 	k.early[process{exit.Pid, exit.Start}] = exit
 }
 

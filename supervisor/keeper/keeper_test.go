@@ -72,6 +72,34 @@ func TestExit(t *testing.T) {
 	}
 }
 
+// TestExitOfParked: a parked process becomes a container's by a drop and a hold.
+// Its end is recorded wherever between them it is seen.
+func TestExitOfParked(t *testing.T) {
+	for at := range 4 {
+		k, super := pair(t)
+		record := filepath.Join(t.TempDir(), "exit.json")
+		ended := Exit{Pid: 7, Start: 70, Code: 42, At: time.Now().UTC()}
+		for i, m := range []*Message{
+			{Op: OpHold, Key: "p:7.70", Child: &Child{Pid: 7, Start: 70}},
+			{Op: OpDrop, Key: "p:7.70"},
+			{Op: OpHold, Key: "c:x", Child: &Child{Pid: 7, Start: 70, Record: record}},
+			{Op: OpUp},
+		} {
+			if i == at {
+				k.childEnded(ended)
+			}
+			k.do(m)
+		}
+		m := exitOf(t, super)
+		if m.Key == "p:7.70" {
+			m = exitOf(t, super)
+		}
+		if b, err := os.ReadFile(record); err != nil || m.Key != "c:x" || m.Exit.Code != 42 {
+			t.Errorf("ended before message %d: told %+v, record %s %v", at, m, b, err)
+		}
+	}
+}
+
 // TestHoldAgain: a newer hold takes the place of the older one, closes its
 // descriptors, and keeps the exit.
 func TestHoldAgain(t *testing.T) {
