@@ -27,6 +27,7 @@ const (
 	maxArchived = 1000 // images in one archive
 	maxLinks    = 10   // of one member to another
 	maxTrailer  = 64 << 20
+	maxParsed   = 128 << 20 // in all: entries may name one large index thousands of times
 )
 
 // errArchive marks errors of the archive itself, which come up through a layer
@@ -40,6 +41,7 @@ type archive struct {
 	members map[string]*member
 	links   map[string]string // symbolic and hard links between members
 	kept    int               // bytes of all small members
+	parsed  int               // bytes of small members asked for, again and again
 
 	known map[spec.Digest]spec.Digest // compressed digests in the store -> diffID; read at first need
 	added []spec.Digest               // layers that were not in the store before
@@ -80,6 +82,9 @@ func (a *archive) small(name string) ([]byte, error) {
 		return nil, errs.New(errs.Corrupt, "the archive lacks %.200q", name).WithHint("it may be cut short; make it again")
 	case m.small == nil:
 		return nil, errs.New(errs.Invalid, "%.200q in the archive is not the JSON it should be, or larger than %d MiB", name, maxSmall>>20)
+	}
+	if a.parsed += len(m.small); a.parsed > maxParsed {
+		return nil, errs.New(errs.Invalid, "the archive names its metadata again and again, %d MiB in all", maxParsed>>20)
 	}
 	return m.small, nil
 }

@@ -538,6 +538,36 @@ func TestLoadKeepsLittle(t *testing.T) {
 	}
 }
 
+// Nor can a small archive make much work by naming one large index from many
+// entries, each of which is good.
+func TestLoadRepeatsLittle(t *testing.T) {
+	t.Parallel()
+	a := fixture.OCIArchive(fixture.Plain, oneLayer("app:v1", "x"))
+	var x spec.Index
+	must(t, json.Unmarshal(a.Files["index.json"], &x))
+	over := func(d spec.Descriptor, pad int) spec.Descriptor {
+		b := append(toJSON(spec.Index{SchemaVersion: 2, Manifests: []spec.Descriptor{d}}), bytes.Repeat([]byte(" "), pad)...)
+		a.Add("blobs/sha256/"+fixture.Digest(b)[7:], b)
+		return spec.Descriptor{MediaType: spec.TypeOCIIndex, Digest: spec.DigestOf(b), Size: int64(len(b))}
+	}
+	large := over(x.Manifests[0], maxManifest-1000)
+	load := func(entries int) error {
+		x.Manifests = nil
+		for n := range entries {
+			x.Manifests = append(x.Manifests, over(large, n))
+		}
+		a.Add("index.json", toJSON(x))
+		s := newImages(t, t.TempDir())
+		_, err := s.Load(t.Context(), bytes.NewReader(a.Bytes()), nil)
+		if err != nil {
+			empty(t, s)
+		}
+		return err
+	}
+	must(t, load(5))
+	wantError(t, "many", load(maxParsed/maxManifest+2), errs.Invalid, "again and again")
+}
+
 func TestLoadedString(t *testing.T) {
 	t.Parallel()
 	for want, l := range map[string]Loaded{
