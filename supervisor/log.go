@@ -95,15 +95,17 @@ func LogGenerations(dir string) ([]int64, error) {
 }
 
 // write logs whole lines of b, and with flush also the rest, and returns how
-// many bytes of b are in the log and where the log then ends. When the log
+// many bytes of b are in the log. commit hears that and where the log then
+// ends, before the other stream writes: else a recovered log would end behind
+// what this stream did not commit and would write again. When the log
 // cannot be written (a full disk), the bytes are dropped and counted as
 // written: a container must not hang because its log has no room.
-func (w *logWriter) write(stream string, b []byte, flush bool) (int, logMark) {
+func (w *logWriter) write(stream string, b []byte, flush bool, commit func(used int, end logMark)) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	used := w.format(stream, b, flush)
-	if len(w.out) == 0 {
-		return used, w.mark
+	if used == 0 {
+		return 0
 	}
 	n, err := w.f.Write(w.out)
 	w.mark.size += int64(n)
@@ -117,7 +119,8 @@ func (w *logWriter) write(stream string, b []byte, flush bool) (int, logMark) {
 	if w.mark.size >= logFileMax {
 		w.rotate()
 	}
-	return used, w.mark
+	commit(used, w.mark)
+	return used
 }
 
 func (w *logWriter) fail(err error) {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 
 	"tug/supervisor/keeper"
@@ -243,6 +242,3 @@ func (p *procIO) close() {
 	sys.CloseAll([]*os.File{p.sock, p.rootfs})
 	p.sock, p.rootfs = nil, nil
 }
-
-// isContainer tells a container's key from an exec's.
-func isContainer(key string) bool { return strings.HasPrefix(key, "c:") }

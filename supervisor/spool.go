@@ -43,8 +43,7 @@ type spool struct {
 	end    int64
 	logged int64
 	mark   logMark
-	closed bool // nothing will be added
-	eof    bool
+	closed bool               // nothing will be added
 	sent   map[*session]int64 // next offset each client needs
 	await  int                // clients that were attached to a dead supervisor
 	until  time.Time          // how long to wait for them
@@ -109,10 +108,12 @@ func (s *spool) recover() error {
 	}
 	s.base, s.logged, s.mark = at(0), at(1), logMark{at(2), at(3)}
 	s.end = s.base + max(0, fi.Size()-spoolHeader)
-	if s.end < s.logged {
-		s.base, s.end = s.logged, s.logged
-	}
 	s.await, s.until = int(at(4)), time.Now().Add(resumeWindow)
+	if s.end < s.logged {
+		// Before new data makes the file look as if it had not been cut.
+		s.base, s.end = s.logged, s.logged
+		return s.writeHeader()
+	}
 	return nil
 }
 
@@ -280,11 +281,12 @@ func (s *spool) log(w *logWriter, flush bool) {
 		if n == 0 && err != nil {
 			return
 		}
-		used, mark := w.write(s.name, buf[:n], flush && s.logged+int64(n) == s.end)
+		used := w.write(s.name, buf[:n], flush && s.logged+int64(n) == s.end, func(used int, mark logMark) {
+			s.commit(s.logged+int64(used), mark)
+		})
 		if used == 0 {
 			break
 		}
-		s.commit(s.logged+int64(used), mark)
 	}
 	s.mu.Lock()
 	s.cond.Broadcast()

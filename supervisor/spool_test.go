@@ -151,14 +151,19 @@ func TestLogFormat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, _ := w.write("stdout", []byte("one\ntwo\nthr"), false); n != 8 {
+	commit := func(used int, end logMark) {
+		if fi, err := os.Stat(LogFile(dir, 1)); err != nil || used == 0 || end != (logMark{1, fi.Size()}) {
+			t.Errorf("committed %d bytes up to %v: %v", used, end, err)
+		}
+	}
+	if n := w.write("stdout", []byte("one\ntwo\nthr"), false, commit); n != 8 {
 		t.Errorf("took %d bytes, want the 8 of whole lines", n)
 	}
-	if n, _ := w.write("stderr", []byte("no newline"), true); n != 10 {
+	if n := w.write("stderr", []byte("no newline"), true, commit); n != 10 {
 		t.Errorf("took %d bytes, want all 10", n)
 	}
 	long := bytes.Repeat([]byte("a"), lineMax+5)
-	if n, _ := w.write("stdout", append(long, '\n'), false); n != lineMax+6 {
+	if n := w.write("stdout", append(long, '\n'), false, commit); n != lineMax+6 {
 		t.Errorf("took %d bytes of a long line, want %d", n, lineMax+6)
 	}
 	w.close()
@@ -242,5 +247,17 @@ func TestRecoverBetweenCutAndHeader(t *testing.T) {
 	}
 	if again.base != 5100 || again.end != 5100 || again.logged != 5100 || again.mark != (logMark{1, 77}) {
 		t.Errorf("recovered base %d end %d logged %d mark %v", again.base, again.end, again.logged, again.mark)
+	}
+
+	// The next one is killed, too, once it has taken more than was cut.
+	if err := s.mem.Truncate(spoolHeader + 6000); err != nil {
+		t.Fatal(err)
+	}
+	third := newSpool("stdout", nil, s.mem, [2]*os.File{})
+	if err := third.recover(); err != nil {
+		t.Fatal(err)
+	}
+	if third.base != 5100 || third.end != 11100 || third.logged != 5100 {
+		t.Errorf("then recovered base %d end %d logged %d", third.base, third.end, third.logged)
 	}
 }
