@@ -106,7 +106,7 @@ func TestExec(t *testing.T) {
 		{spec.ExecSpec{Args: []string{"nosuch"}}, 127, `exec: "nosuch": executable file not found in $PATH`},
 		{spec.ExecSpec{Args: []string{"/etc/passwd"}}, 126, `exec: "/etc/passwd": permission denied`},
 		{spec.ExecSpec{Args: []string{"true"}, User: "nobody"}, 125, `unable to find user nobody: no matching entries in passwd file`},
-		{spec.ExecSpec{Args: []string{"true"}, WorkingDir: "/nosuch"}, 126, `chdir to cwd ("/nosuch") set in config failed: no such file or directory`},
+		{spec.ExecSpec{Args: []string{"true"}, WorkingDir: "/nosuch"}, 127, `chdir to cwd ("/nosuch") set in config failed: no such file or directory`},
 	} {
 		se := AsStartError(r.exec(tt.e).err)
 		if se == nil || se.Code != tt.code || se.Msg != tt.msg {

@@ -109,7 +109,11 @@ func changeDir(root *os.File, cwd string, u *user) error {
 		dir.Close()
 	}
 	if err != nil {
-		return failf(126, "chdir to cwd (%q) set in config failed: %v", cwd, cause(err))
+		code := 126
+		if errors.Is(err, os.ErrNotExist) { // an exec's: a container's own is made
+			code = 127
+		}
+		return failf(code, "chdir to cwd (%q) set in config failed: %v", cwd, cause(err))
 	}
 	at, err := sys.Getcwd()
 	if err != nil || !strings.HasPrefix(at, "/") {
