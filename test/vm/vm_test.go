@@ -22,21 +22,23 @@ import (
 	"tug/test/fixture"
 )
 
-// The kernels are tried one after the other: each virtual machine already
-// uses two cores.
-func TestLinux612(t *testing.T) { boot(t, "6.12") }
-func TestLinux61(t *testing.T)  { boot(t, "6.1") }
+// Each machine has one processor, so the two of them run side by side. A second
+// one would not only be slower: when a kernel changes its own code at run time
+// (static keys), QEMU 7.2 may let the other processor see the breakpoint that
+// guards the change, and the kernel panics ("Oops: int3").
+func TestLinux612(t *testing.T) { t.Parallel(); boot(t, "6.12") }
+func TestLinux61(t *testing.T)  { t.Parallel(); boot(t, "6.1") }
 
 // A guest answers in seconds; its suites take minutes in software, the more
 // the less of the machine is free. The limit is for guests that hang.
-const timeout = 400 * time.Second
+const timeout = 600 * time.Second
 
 // suites run in the guest, one after the other, in their short form: what the
 // kernel decides, and not what takes long.
 var suites = []struct{ pkg, run string }{
 	{"runtime", "."},
-	{"layer", "Test(Kinds|Whiteouts|EmptyLayers|SparseFiles|HighStacks|MountsAreShared|RemoveWhileMounted|StoredForAnotherBackend|DressRoot)$"},
-	{"test/e2e", "Core"},
+	{"layer", "Test(Kinds|Whiteouts|EmptyLayers|StoredForAnotherBackend|DressRoot)$"},
+	{"test/e2e", "TestCore(Load|Tree|Config|Exec|ExecConfined|ExitCodes|Hello|Init|Killed|Lifecycle|Limits|LimitKept|Privileged|HostileCgroup|Stdio|Signals|Storage|Terminal|NothingLeft)$"},
 }
 
 func boot(t *testing.T, series string) {
@@ -114,7 +116,7 @@ hostname guest
 echo "TUG-VM release $(uname -r)"
 cd /test
 while read -r suite run; do
-	./$(basename "$suite").test -test.v -test.short -test.run "$run" -test.timeout 330s </dev/null
+	./$(basename "$suite").test -test.v -test.short -test.run "$run" -test.timeout 500s </dev/null
 	echo "TUG-VM exit $suite $?"
 done <suites
 sync
@@ -229,10 +231,10 @@ func qemu(ctx context.Context, r *result, kernel, initrd, disk string) error {
 	defer runtime.UnlockOSThread()
 	accel := os.Getenv("TUG_TEST_ACCEL")
 	if accel == "" {
-		accel = "tcg,thread=multi"
+		accel = "tcg"
 	}
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
-		"-accel", accel, "-cpu", "max", "-smp", "2", "-m", "2G",
+		"-accel", accel, "-cpu", "max,la57=off", "-smp", "1", "-m", "2G",
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
 		"-device", "virtio-rng-pci",
 		"-drive", "file="+disk+",format=raw,if=virtio,cache=unsafe",
