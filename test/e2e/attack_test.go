@@ -142,9 +142,9 @@ func TestHostilePlaces(t *testing.T) {
 		"etc":  {fixture.NewLayer().File("etc/.wh..wh..opq", 0o600, "").File(".wh.etc", 0o600, "").Symlink("etc", "/../../.."+outside), args("sh", "-c", "grep -c localhost /etc/hosts; ls /"+outside), 0, "2\nhostname\nhosts\nresolv.conf\n"},
 		"host": {fixture.NewLayer().Symlink("etc/hosts", outside+"/hosts"), args("sh", "-c", "grep -c localhost /etc/hosts; echo x >> /etc/hosts"), 0, "2\n"},
 		"user": {fixture.NewLayer().Symlink("etc/passwd", outside+"/passwd"), args("true"), 125, ""},
-		"cwd":  {fixture.NewLayer().Symlink("work", outside), args("sh", "-c", "touch x; pwd"), 0, outside + "/made\n"},
-		"self": {fixture.NewLayer().Symlink("work", "/proc/self/fd/7"), args("pwd"), 125, ""},
-		"root": {fixture.NewLayer().Symlink("work", "/proc/1/root/"), args("pwd"), 125, ""},
+		"cwd":  {fixture.NewLayer().Symlink("job", outside), args("sh", "-c", "touch x; pwd"), 0, outside + "/made\n"},
+		"self": {fixture.NewLayer().Symlink("job", "/proc/self/fd/7"), args("pwd"), 125, ""},
+		"root": {fixture.NewLayer().Symlink("job", "/proc/1/root/"), args("pwd"), 125, ""},
 		"proc": {fixture.NewLayer().File(".wh.proc", 0o600, "").Symlink("proc", outside), args("true"), 125, ""},
 		"dev":  {fixture.NewLayer().File(".wh.dev", 0o600, "").Symlink("dev", outside), args("true"), 125, ""},
 		"shm":  {fixture.NewLayer().Symlink("dev/null", outside+"/hosts"), args("sh", "-c", "echo x > /dev/null"), 0, ""},
@@ -155,7 +155,7 @@ func TestHostilePlaces(t *testing.T) {
 		if r := g.do(bytes.NewReader(fixture.DockerArchive(i).Bytes()), "load", "-q"); r.code != 0 {
 			t.Fatal(r)
 		}
-		a := args("run", "--rm", "-w", "/work/made")
+		a := args("run", "--rm", "-w", "/job/made")
 		if name == "user" {
 			a = append(a, "-u", "evil")
 		}
