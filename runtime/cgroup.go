@@ -283,11 +283,11 @@ func removeTree(dir string) bool {
 func (c *cgroups) removeParent() {
 	for _, root := range c.roots() {
 		// The spawner's thread has ended; it leaves its cgroup a moment later.
-		for range 20 {
+		for wait := time.Millisecond; wait < time.Second; wait *= 2 {
 			if err := syscall.Rmdir(root + c.parent); err != syscall.EBUSY {
 				break
 			}
-			time.Sleep(time.Millisecond)
+			time.Sleep(wait)
 		}
 	}
 }

@@ -101,24 +101,21 @@ func (p *pool) fillTo(n int) {
 }
 
 func (p *pool) fill(n int) {
-	for {
+	for full := false; !full; {
 		got, err := p.park(runtime.Namespaces{})
 		p.mu.Lock()
 		switch {
 		case err != nil:
 			fmt.Fprintln(os.Stderr, "supervisor: refill pool:", err)
 		case p.closed:
-			p.discard(got)
+			p.discard(got) // before drain goes on
 		default:
 			p.ready = append(p.ready, got)
 		}
-		full := err != nil || p.closed || len(p.ready) >= n
+		full = err != nil || p.closed || len(p.ready) >= n
 		p.filling = !full
 		p.parked.Broadcast()
 		p.mu.Unlock()
-		if full {
-			return
-		}
 	}
 }
 
