@@ -169,7 +169,7 @@ func (r *Runtime) Exec(target Process, _ *ExecPlan) (*Parked, error) {
 		}
 		// A pid namespace that ends takes in no process: out of memory, it says.
 		if errors.Is(err, syscall.ENOMEM) && target.ends() {
-			return nil, errNotRunning
+			return nil, ErrNotRunning
 		}
 		return nil, fmt.Errorf("start a process in the container: %w", err)
 	}
@@ -187,7 +187,9 @@ func (p Process) ends() bool {
 	return true
 }
 
-var errNotRunning = errs.New(errs.Conflict, "the container is not running")
+// ErrNotRunning is what Exec and Prepare return when the container's first
+// process is gone.
+var ErrNotRunning = errs.New(errs.Conflict, "the container is not running")
 
 // openProcess opens a pidfd of target and makes sure that it is the same
 // process: the pid may have been used again. Once the pidfd is open, start
@@ -195,14 +197,14 @@ var errNotRunning = errs.New(errs.Conflict, "the container is not running")
 func openProcess(target Process) (*os.File, error) {
 	pidfd, err := sys.PidfdOpen(target.Pid)
 	if errors.Is(err, syscall.ESRCH) || errors.Is(err, syscall.EINVAL) {
-		return nil, errNotRunning
+		return nil, ErrNotRunning
 	}
 	if err != nil {
 		return nil, err
 	}
 	if !sys.Alive(target.Pid, target.StartTicks) {
 		pidfd.Close()
-		return nil, errNotRunning
+		return nil, ErrNotRunning
 	}
 	return pidfd, nil
 }
@@ -315,7 +317,7 @@ func (p *Parked) lost(err error) error {
 		return &StartError{Code: 126, Msg: noRoom}
 	}
 	if !p.ownCgroup && p.of.ends() {
-		return errNotRunning // it took this process along
+		return ErrNotRunning // it took this process along
 	}
 	return &StartError{Code: 125, Msg: fmt.Sprintf("tug-init (pid %d) died before the start: %v", p.Pid, err)}
 }

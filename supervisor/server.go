@@ -64,7 +64,11 @@ func (s *Supervisor) dispatch(c conn, req *request) (*session, error) {
 	case opStart:
 		return s.start(c, req)
 	case opExec:
-		return s.exec(c, req)
+		sess, err := s.exec(c, req)
+		if errors.Is(err, runtime.ErrNotRunning) { // it ended just now
+			err = errs.New(errs.Conflict, "container %s is not running", req.ID)
+		}
+		return sess, err
 	case opAttach:
 		return s.attach(c, req)
 	case opWait:
