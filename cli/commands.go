@@ -60,7 +60,7 @@ func findGroup(name string) *group {
 
 // commands is the table of all commands.
 func commands() []command {
-	return append(containerCommands(), imageCommands()...)
+	return slices.Concat(containerCommands(), imageCommands(), registryCommands(), storeCommands(), exploreCommands())
 }
 
 func containerCommands() []command {

@@ -13,21 +13,75 @@ import (
 
 // missing reports whether name is a command of Docker's that tug lacks.
 func missing(name string) bool {
-	if group, sub, ok := strings.Cut(name, " "); ok {
-		switch group {
-		case "container":
-			return slices.Contains(strings.Fields("commit cp diff export pause port prune rename stats top unpause update"), sub)
-		case "image":
-			return slices.Contains(strings.Fields("build history import prune push save"), sub)
-		case "system":
-			return slices.Contains(strings.Fields("df dial-stdio events prune"), sub)
+	for line := range strings.Lines(missingCommands) {
+		if strings.TrimSpace(line) == name {
+			return true
 		}
-		return false
 	}
-	return slices.Contains(strings.Fields(`bake build builder buildx checkpoint commit compose config context cp
-		diff events export history import login logout manifest network node pause plugin port push rename
-		save search secret service stack stats swarm top trust unpause update volume`), name)
+	return false
 }
+
+const missingCommands = `
+bake
+build
+builder
+buildx
+checkpoint
+commit
+compose
+config
+context
+cp
+diff
+events
+export
+history
+import
+login
+logout
+manifest
+network
+node
+pause
+plugin
+port
+push
+rename
+save
+search
+secret
+service
+stack
+stats
+swarm
+top
+trust
+unpause
+update
+volume
+container commit
+container cp
+container diff
+container export
+container pause
+container port
+container prune
+container rename
+container stats
+container top
+container unpause
+container update
+image build
+image history
+image import
+image prune
+image push
+image save
+system df
+system dial-stdio
+system events
+system prune
+`
 
 // absent is the value of a flag that tug does not have yet. Values that ask for
 // what tug does anyway are accepted.

@@ -34,6 +34,7 @@ import (
 
 	"tug/errs"
 	"tug/image"
+	"tug/layer"
 	"tug/runtime"
 	"tug/spec"
 	"tug/state"
@@ -44,12 +45,13 @@ import (
 // Containers is the containers of a store, for commands.
 type Containers struct {
 	st     *state.Store
+	layers *layer.Layers
 	client *supervisor.Client
 }
 
-// Open returns the containers of st. It does no I/O.
-func Open(st *state.Store, client *supervisor.Client) *Containers {
-	return &Containers{st: st, client: client}
+// Open returns the containers of st, made from layers. It does no I/O.
+func Open(st *state.Store, layers *layer.Layers, client *supervisor.Client) *Containers {
+	return &Containers{st: st, layers: layers, client: client}
 }
 
 // Summary is a container with its present state.

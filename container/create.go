@@ -15,7 +15,6 @@ import (
 
 	"tug/errs"
 	"tug/image"
-	"tug/layer"
 	"tug/spec"
 	"tug/state"
 	"tug/sys"
@@ -90,7 +89,7 @@ func (c *Containers) fill(dir string, ctr *spec.Container, durable bool) error {
 			return err
 		}
 	}
-	if err := layer.Open(c.st, "").DressRoot(filepath.Join(dir, dirUpper), ctr.Layers); err != nil {
+	if err := c.layers.DressRoot(filepath.Join(dir, dirUpper), ctr.Layers); err != nil {
 		return err
 	}
 	for name, text := range etcFiles(ctr) {

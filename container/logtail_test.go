@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"tug/layer"
 	"tug/state"
 	"tug/supervisor"
 )
@@ -146,7 +147,7 @@ func TestLogOfNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := Open(st, nil)
+	c := Open(st, layer.Open(st, ""), nil)
 	if err := c.Logs(context.Background(), strings.Repeat("a", 64), LogOptions{}, nil); err == nil {
 		t.Error("a container that does not exist has a log")
 	}

@@ -68,7 +68,7 @@ func Open(o Options) (*Engine, error) {
 	e := &Engine{Store: st, storage: o.Storage, Layers: layer.Open(st, o.Storage)}
 	e.Images = image.Open(st, e.Layers, registry.New(registry.Options{}))
 	e.client = &supervisor.Client{Run: st.Run, Command: e.command, Diagnose: e.checkInit}
-	e.Containers = container.Open(st, e.client)
+	e.Containers = container.Open(st, e.Layers, e.client)
 	return e, nil
 }
 

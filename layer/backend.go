@@ -87,7 +87,10 @@ func (l *Layers) choose() (backend, error) {
 	path := l.st.RunPath("storage.json")
 	known := probeResult{}
 	if b, err := os.ReadFile(path); err != nil || json.Unmarshal(b, &known) != nil || known.Key != key {
-		known = probeResult{Key: key, Refused: make(map[string]string)}
+		known = probeResult{Key: key}
+	}
+	if known.Refused == nil {
+		known.Refused = make(map[string]string)
 	}
 	found := len(known.Works) + len(known.Refused)
 	be, err := l.firstThatWorks(from, &known)
