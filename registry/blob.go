@@ -18,13 +18,13 @@ func (c *Client) Blob(ctx context.Context, ref spec.Reference, d spec.Descriptor
 	if d.Size < 0 {
 		return nil, errs.New(errs.Invalid, "blob %s of %s: negative size %d", d.Digest.Short(), ref.Familiar(), d.Size)
 	}
-	s, err := c.session(ctx, ref)
+	b := &blob{ctx: ctx, c: c, ref: ref, d: d}
+	err := c.pull(ctx, ref, func(s *session) error {
+		b.s = s
+		return b.open()
+	})
 	if err != nil {
 		return nil, err
-	}
-	b := &blob{ctx: ctx, c: c, s: s, ref: ref, d: d}
-	if err := c.retry(ctx, b.open); err != nil {
-		return nil, failure(ref, s.cred, err)
 	}
 	return b, nil
 }
@@ -51,7 +51,7 @@ type blob struct {
 
 // open asks for the blob from b.off on.
 func (b *blob) open() error {
-	req, err := newRequest(b.ctx, b.ref, "blobs/"+string(b.d.Digest), b.d.Size)
+	req, err := b.s.request(b.ctx, http.MethodGet, "blobs/"+string(b.d.Digest), b.d.Size)
 	if err != nil {
 		return err
 	}

@@ -26,10 +26,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
-
 	"tug/errs"
 	"tug/spec"
 )
@@ -62,15 +58,8 @@ type Client struct {
 	backoff time.Duration
 
 	mu       sync.Mutex
-	sessions map[string]*session // by repository
-}
-
-// session is the authenticated way to one repository.
-type session struct {
-	once   sync.Once
-	client *http.Client
-	err    error
-	cred   bool // credentials were found
+	homes    map[string]*endpoint // by registry
+	sessions map[string]*session  // by endpoint, repository and actions
 }
 
 // New returns a Client. It dials nothing and reads no file.
@@ -108,66 +97,9 @@ func New(o Options) *Client {
 		anon:     o.Anonymous,
 		silence:  o.Silence,
 		backoff:  o.Backoff,
+		homes:    map[string]*endpoint{},
 		sessions: map[string]*session{},
 	}
-}
-
-// session returns the authenticated client for ref's repository, and makes it
-// at first use.
-func (c *Client) session(ctx context.Context, ref spec.Reference) (*session, error) {
-	if ref.Domain == "" {
-		return nil, errs.New(errs.Invalid, "invalid reference %q: %s is no registry's host name", ref.Familiar(), before(ref.Path, "/"))
-	}
-	c.mu.Lock()
-	s := c.sessions[ref.Name()]
-	if s == nil {
-		s = &session{}
-		c.sessions[ref.Name()] = s
-	}
-	c.mu.Unlock()
-	s.once.Do(func() { s.err = s.login(ctx, c, ref) })
-	if s.err != nil {
-		// The next caller may have a better day, or a context that still runs.
-		c.mu.Lock()
-		if c.sessions[ref.Name()] == s {
-			delete(c.sessions, ref.Name())
-		}
-		c.mu.Unlock()
-		return nil, s.err
-	}
-	return s, nil
-}
-
-// login finds credentials, asks the registry how it wants them, and gets a
-// token where it wants one.
-func (s *session) login(ctx context.Context, c *Client, ref spec.Reference) error {
-	var opts []name.Option
-	if isLoopback(ref.Domain) {
-		opts = append(opts, name.Insecure)
-	}
-	reg, err := name.NewRegistry(ref.Domain, opts...)
-	if err != nil {
-		return errs.New(errs.Invalid, "invalid registry %q: %w", ref.Domain, err)
-	}
-	repo := reg.Repo(ref.Path)
-	auth := authn.Anonymous
-	if !c.anon {
-		if auth, err = authn.Resolve(ctx, authn.DefaultKeychain, repo); err != nil {
-			return errs.New(errs.Denied, "credentials for %s: %w", ref.Domain, err).
-				WithHint("mend or remove the entry in ~/.docker/config.json (or $DOCKER_CONFIG/config.json)")
-		}
-	}
-	s.cred = auth != authn.Anonymous
-	var rt http.RoundTripper
-	err = c.retry(ctx, func() error {
-		rt, err = transport.NewWithContext(ctx, reg, auth, c.base, []string{repo.Scope(transport.PullScope)})
-		return err
-	})
-	if err != nil {
-		return failure(ref, s.cred, err)
-	}
-	s.client = &http.Client{Transport: rt, CheckRedirect: redirectPolicy(isLoopback(ref.Domain))}
-	return nil
 }
 
 // Manifest fetches the manifest or index that ref names: by digest if it has
@@ -176,16 +108,12 @@ func (s *session) login(ctx context.Context, c *Client, ref spec.Reference) erro
 func (c *Client) Manifest(ctx context.Context, ref spec.Reference) (spec.Descriptor, []byte, error) {
 	var desc spec.Descriptor
 	var body []byte
-	s, err := c.session(ctx, ref)
-	if err != nil {
-		return desc, nil, err
-	}
 	what := string(ref.Digest)
 	if what == "" {
 		what = ref.WithDefaultTag().Tag
 	}
-	err = c.retry(ctx, func() error {
-		req, err := newRequest(ctx, ref, "manifests/"+what, MaxManifest)
+	err := c.pull(ctx, ref, func(s *session) error {
+		req, err := s.request(ctx, http.MethodGet, "manifests/"+what, MaxManifest)
 		if err != nil {
 			return err
 		}
@@ -201,7 +129,7 @@ func (c *Client) Manifest(ctx context.Context, ref spec.Reference) (spec.Descrip
 		return err
 	})
 	if err != nil {
-		return spec.Descriptor{}, nil, failure(ref, s.cred, err)
+		return spec.Descriptor{}, nil, err
 	}
 	return desc, body, nil
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"tug/errs"
-	"tug/spec"
 )
 
 // limitKey is the context key of an answer's largest size in bytes. Requests
@@ -25,18 +24,6 @@ var (
 	errSilence = errors.New("the server went silent")
 	errBomb    = errors.New("the answer is larger than it may be")
 )
-
-// newRequest makes a GET below ref's repository whose answer may have limit
-// bytes. The scheme is put right by the session's transport, which knows from
-// the ping what the registry speaks.
-func newRequest(ctx context.Context, ref spec.Reference, path string, limit int64) (*http.Request, error) {
-	host := ref.Domain
-	if host == "docker.io" {
-		host = "index.docker.io"
-	}
-	ctx = context.WithValue(ctx, limitKey{}, limit)
-	return http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+"/v2/"+ref.Path+"/"+path, nil)
-}
 
 // guard is the lowest transport. Every request of this package goes through
 // it, whoever made it: pings and token requests of the auth code, redirects,
