@@ -36,7 +36,8 @@ type inode struct {
 	dir      *directory
 	more     *extra
 
-	pos int64 // set by the index writer
+	pos     int64 // set by the index writer
+	counted bool  // set by merger
 }
 
 // extra is what few inodes have.
