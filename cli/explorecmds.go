@@ -1,4 +1,15 @@
 package cli
 
-// exploreCommands look into images.
-func exploreCommands() []command { return nil }
+// exploreCommands look into images and at the store's health.
+func exploreCommands() []command {
+	return []command{
+		{
+			names: []string{"image explore"}, usage: "IMAGE", args: exactly(1),
+			short: "Show layer by layer what is in an image", setup: setupExplore,
+		},
+		{
+			names: []string{"image diff"}, usage: "IMAGE IMAGE", args: exactly(2),
+			short: "Show how two images differ, in files and in config (exits with 0 also when they do)", setup: setupImageDiff,
+		},
+	}
+}

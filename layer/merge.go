@@ -76,10 +76,9 @@ type Change struct {
 type ChangeKind byte
 
 const (
-	Added    ChangeKind = 'A'
-	Changed  ChangeKind = 'C'
-	Removed  ChangeKind = 'D'
-	Retained ChangeKind = ' '
+	Added   ChangeKind = 'A'
+	Changed ChangeKind = 'C'
+	Removed ChangeKind = 'D'
 )
 
 func (k ChangeKind) String() string { return string(k) }
@@ -91,10 +90,8 @@ func (k ChangeKind) Word() string {
 		return "added"
 	case Changed:
 		return "changed"
-	case Removed:
-		return "removed"
 	}
-	return "same"
+	return "removed"
 }
 
 // Detail is what differs between two files, as bits.
@@ -433,7 +430,7 @@ func (i *inode) stored() int64 {
 // attrDiff compares what two inodes of one kind have besides their content.
 func attrDiff(a, b *inode) Detail {
 	var d Detail
-	if a.mode&0o7777 != b.mode&0o7777 {
+	if a.mode&0o7777 != b.mode&0o7777 && a.kind() != kindSymlink {
 		d |= DiffMode
 	}
 	if a.uid != b.uid || a.gid != b.gid {
