@@ -2,14 +2,13 @@ package registry
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"tug/errs"
 	"tug/spec"
@@ -22,7 +21,8 @@ type endpoint struct {
 	host   string // HOST[:PORT]; docker.io for Docker Hub
 	prefix string // of a mirror's repositories: "" or "path/"
 	mirror bool
-	plain  bool // may be spoken to without TLS
+	plain  bool   // may be spoken to without TLS
+	scheme string // the only one to try; "" tries https first and http after
 
 	failed atomic.Int64 // when a mirror could not be reached last, Unix nanoseconds
 }
@@ -54,24 +54,52 @@ type session struct {
 
 // home is the registry of ref itself, where a push goes.
 func (c *Client) home(ref spec.Reference) (*endpoint, error) {
-	if ref.Domain == "" {
-		return nil, errs.New(errs.Invalid, "invalid reference %q: %s is no registry's host name", ref.Familiar(), before(ref.Path, "/"))
+	all, err := c.sources(ref)
+	if err != nil {
+		return nil, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	e := c.homes[ref.Domain]
-	if e == nil {
-		e = &endpoint{host: ref.Domain, plain: isLoopback(ref.Domain)}
-		c.homes[ref.Domain] = e
-	}
-	return e, nil
+	return all[len(all)-1], nil
 }
 
 // sources are the endpoints that a pull of ref asks, in this order: the
 // registry's mirrors, then the registry.
 func (c *Client) sources(ref spec.Reference) ([]*endpoint, error) {
-	e, err := c.home(ref)
-	return []*endpoint{e}, err
+	if ref.Domain == "" {
+		return nil, errs.New(errs.Invalid, "invalid reference %q: %s is no registry's host name", ref.Familiar(), before(ref.Path, "/"))
+	}
+	return c.endpoints(ref.Domain)
+}
+
+// endpoints returns the mirrors of registry host, and behind them itself.
+func (c *Client) endpoints(host string) ([]*endpoint, error) {
+	conf, err := c.config()
+	if err != nil {
+		return nil, err
+	}
+	host = canonicalHost(host)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if all := c.places[host]; all != nil {
+		return all, nil
+	}
+	var all []*endpoint
+	for _, m := range conf.Registry[host].Mirrors {
+		u, err := parseMirror(m)
+		if err != nil {
+			return nil, err
+		}
+		e := &endpoint{host: canonicalHost(u.Host), mirror: true, plain: conf.insecure(u.Host)}
+		if u.Scheme == "http" {
+			e.scheme = u.Scheme
+		}
+		if p := strings.Trim(u.Path, "/"); p != "" {
+			e.prefix = p + "/"
+		}
+		all = append(all, e)
+	}
+	all = append(all, &endpoint{host: host, plain: conf.insecure(host)})
+	c.places[host] = all
+	return all, nil
 }
 
 // pull does f with a session for each source of ref until one succeeds. A
@@ -109,7 +137,7 @@ func (c *Client) session(ctx context.Context, e *endpoint, ref spec.Reference, a
 	c.mu.Lock()
 	s := c.sessions[key]
 	if s == nil {
-		s = &session{at: e, ref: ref, url: "https://" + hubHost(e.host) + "/v2/" + e.prefix + ref.Path + "/"}
+		s = &session{at: e, ref: ref}
 		c.sessions[key] = s
 	}
 	c.mu.Unlock()
@@ -126,49 +154,96 @@ func (c *Client) session(ctx context.Context, e *endpoint, ref spec.Reference, a
 	return s, nil
 }
 
-// hubHost is the host to connect to for registry host.
-func hubHost(host string) string {
+// address is the host to connect to for registry host.
+func address(host string) string {
 	if host == "docker.io" {
-		return "index.docker.io"
+		return "registry-1.docker.io"
 	}
 	return host
 }
 
-// login finds credentials, asks the registry how it wants them, and gets a
-// token where it wants one.
+// login finds credentials, and asks the registry what it speaks and how it
+// wants credentials.
 func (s *session) login(ctx context.Context, c *Client, actions string) error {
-	var opts []name.Option
-	if s.at.plain {
-		opts = append(opts, name.Insecure)
-	}
-	reg, err := name.NewRegistry(s.at.host, opts...)
-	if err != nil {
-		return errs.New(errs.Invalid, "invalid registry %q: %w", s.at.host, err)
-	}
-	repo := reg.Repo(s.at.prefix + s.ref.Path)
-	auth := authn.Anonymous
-	if !c.anon {
-		if auth, err = authn.Resolve(ctx, authn.DefaultKeychain, repo); err != nil {
+	var cred Credentials
+	path := s.at.prefix + s.ref.Path
+	if !c.options.Anonymous {
+		var err error
+		if cred, err = findCredentials(ctx, s.at.host, path); err != nil {
 			return errs.New(errs.Denied, "credentials for %s: %w", s.at.host, err).
 				WithHint("mend or remove the entry in ~/.docker/config.json (or $DOCKER_CONFIG/config.json)")
 		}
 	}
-	s.cred = auth != authn.Anonymous
-	var rt http.RoundTripper
-	err = c.retry(ctx, func() error {
-		rt, err = transport.NewWithContext(ctx, reg, auth, c.base, []string{repo.Scope(actions)})
-		return err
-	})
+	s.cred = cred != Credentials{}
+	a, err := c.ping(ctx, s.at, cred)
+	if err == nil {
+		a.scopes = []string{"repository:" + path + ":" + actions}
+		s.client = &http.Client{Transport: a, CheckRedirect: c.redirectPolicy(s.at)}
+		s.url = a.origin + "/v2/" + path + "/"
+		// Wrong credentials are told before anything is asked for.
+		_, err = a.authorization(ctx)
+	}
 	if err != nil {
 		return failure(s.ref, s.cred, err)
 	}
-	s.client = &http.Client{Transport: rt, CheckRedirect: redirectPolicy(s.at.plain)}
 	return nil
 }
 
+// ping asks e what it speaks. It follows no redirect: whoever answers from
+// elsewhere must not say where credentials go.
+func (c *Client) ping(ctx context.Context, e *endpoint, cred Credentials) (*authorizer, error) {
+	schemes := []string{"https"}
+	switch {
+	case e.scheme != "":
+		schemes = []string{e.scheme}
+	case e.plain:
+		schemes = append(schemes, "http")
+	}
+	client := &http.Client{Transport: c.base, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	var failed []error
+	for _, scheme := range schemes {
+		a := &authorizer{c: c, at: e, cred: cred}
+		err := c.retry(ctx, func() error {
+			req, err := http.NewRequestWithContext(e.own(ctx), http.MethodGet, scheme+"://"+address(e.host)+"/v2/", nil)
+			if err != nil {
+				return errs.New(errs.Invalid, "invalid registry %q: %w", e.host, err)
+			}
+			resp, err := client.Do(req)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			a.origin = originOf(req.URL)
+			a.ch = nil
+			switch {
+			case resp.StatusCode == http.StatusUnauthorized:
+				a.ch = pickChallenge(resp.Header)
+			case resp.StatusCode >= 400 && resp.StatusCode != http.StatusForbidden:
+				return readStatus(resp, "ping")
+			}
+			io.Copy(io.Discard, io.LimitReader(resp.Body, 4<<10)) // the connection can be used again
+			return nil
+		})
+		if err == nil {
+			return a, nil
+		}
+		failed = append(failed, err)
+		var answered *statusError
+		if ctx.Err() != nil || errors.As(err, &answered) {
+			break
+		}
+	}
+	return nil, errors.Join(failed...)
+}
+
+// own marks requests as being for the registry itself, which may see a client
+// certificate.
+func (e *endpoint) own(ctx context.Context) context.Context {
+	return context.WithValue(ctx, ownKey{}, address(e.host))
+}
+
 // request makes a request for path below the repository. The answer may have
-// limit bytes. The scheme is put right by the session's transport, which knows
-// from the ping what the registry speaks.
+// limit bytes.
 func (s *session) request(ctx context.Context, method, path string, limit int64) (*http.Request, error) {
-	return http.NewRequestWithContext(context.WithValue(ctx, limitKey{}, limit), method, s.url+path, nil)
+	return http.NewRequestWithContext(context.WithValue(s.at.own(ctx), limitKey{}, limit), method, s.url+path, nil)
 }

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -15,8 +16,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
-
 	"tug/errs"
 	"tug/spec"
 )
@@ -24,7 +23,7 @@ import (
 // statusError is an answer that is not the wanted one: the status, and the
 // first of the registry's own error codes (distribution-spec, "Error Codes").
 type statusError struct {
-	what       string // manifest or blob
+	what       string // ping, token, manifest, blob ...
 	status     int
 	code       string // MANIFEST_UNKNOWN and so on; may be empty
 	msg        string // the registry's words, one line; may be empty
@@ -61,10 +60,19 @@ func readStatus(resp *http.Response, what string) error {
 			Code    string `json:"code"`
 			Message string `json:"message"`
 		} `json:"errors"`
+		// Of token servers: Docker Hub's, OAuth2's.
+		Details     string `json:"details"`
+		Description string `json:"error_description"`
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	if err == nil && json.Unmarshal(b, &body) == nil && len(body.Errors) > 0 {
+	if err != nil || json.Unmarshal(b, &body) != nil {
+		return e
+	}
+	switch said := cmp.Or(body.Details, body.Description); {
+	case len(body.Errors) > 0:
 		e.code, e.msg = oneLine(body.Errors[0].Code), oneLine(body.Errors[0].Message)
+	case what == "token" && said != "":
+		e.code, e.msg = "UNAUTHORIZED", oneLine(said)
 	}
 	return e
 }
@@ -84,21 +92,11 @@ func oneLine(s string) string {
 	return strings.TrimSpace(s)
 }
 
-// authStatus returns the status of an answer that the auth code did not like.
-func authStatus(err error) (int, bool) {
-	var e *transport.Error
-	if !errors.As(err, &e) {
-		return 0, false
-	}
-	return e.StatusCode, true
-}
-
 // failure turns what went wrong with ref into a classed error in Docker's
 // words. cred says whether credentials were sent.
 func failure(ref spec.Reference, cred bool, err error) error {
 	var classed *errs.Error
 	var s *statusError
-	var a *transport.Error
 	switch {
 	case errors.Is(err, context.Canceled):
 		return err
@@ -109,12 +107,6 @@ func failure(ref spec.Reference, cred bool, err error) error {
 	case errors.As(err, &classed):
 		return classed
 	case errors.As(err, &s):
-		return statusFailure(ref, cred, s)
-	case errors.As(err, &a):
-		s := &statusError{what: "token", status: a.StatusCode}
-		if len(a.Errors) > 0 {
-			s.code, s.msg = oneLine(string(a.Errors[0].Code)), oneLine(a.Errors[0].Message)
-		}
 		return statusFailure(ref, cred, s)
 	}
 	return networkFailure(ref, err)
@@ -143,10 +135,14 @@ func statusFailure(ref spec.Reference, cred bool, s *statusError) error {
 	case s.what == "blob" && s.status == http.StatusNotFound:
 		return errs.New(errs.NotFound, "%s: a blob of the image is missing in the registry: %s", ref.Familiar(), detail).
 			WithHint("push the image again")
-	case s.what == "token" && s.status == http.StatusNotFound:
+	case s.what == "ping" && s.status == http.StatusNotFound:
 		return errs.New(errs.Unavailable, "%s does not answer as a registry: %s", ref.Domain, detail).WithHint("check the registry's name and port")
 	case s.status == http.StatusTooManyRequests || s.code == "TOOMANYREQUESTS":
-		return errs.New(errs.Unavailable, "%s: %s", ref.Familiar(), detail).WithHint("wait, or log in for a higher limit")
+		wait := ""
+		if s.retryAfter > 0 {
+			wait = " " + s.retryAfter.Round(time.Second).String()
+		}
+		return errs.New(errs.Unavailable, "%s: %s", ref.Familiar(), detail).WithHint("wait%s, or log in for a higher limit", wait)
 	}
 	return errs.New(errs.Unavailable, "%s: %s", ref.Familiar(), detail).WithHint("try again later; %s has a problem", ref.Domain)
 }

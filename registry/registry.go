@@ -1,27 +1,24 @@
 // Package registry fetches manifests and blobs from OCI and Docker registries
-// (distribution-spec v1.1, "Pull"). It is the only package that dials out, and
-// the only one that knows go-containerregistry, whose credential lookup and
-// token exchange it uses; the requests for content are its own, because what
-// they must check (sizes before bytes, types, digests, redirects, silence) is
-// this package's reason to be.
+// (distribution-spec v1.1, "Pull"). It is the only package that dials out. The
+// client is its own, because what it must check (whom credentials reach, sizes
+// before bytes, types, digests, redirects, silence) is its reason to be.
 //
 // It knows no image: what a manifest means and whether a blob's bytes match
 // their digest is the caller's to check, while streaming.
 //
 // Surprising: a registry on a loopback address may be spoken to without TLS,
-// as with Docker, and no other host ever is, also not by way of a redirect.
+// as with Docker, and no other host ever is that the registries file does not
+// call insecure, also not by way of a redirect.
 package registry
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
 	"mime"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -39,27 +36,33 @@ const MaxManifest = 4 << 20
 type Options struct {
 	UserAgent string         // default tug/VERSION
 	RootCAs   *x509.CertPool // default the system's
-	Anonymous bool           // ask no keychain
+	Anonymous bool           // look for no credentials
 
 	// Silence is how long a server may take for the next byte, be it of a TLS
 	// handshake, of an answer's head or of its body. Default one minute.
 	Silence time.Duration
 	// Backoff is the first pause before trying again. Default 250 ms.
 	Backoff time.Duration
+
+	// dial stands in for the network in tests.
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Client fetches from any number of registries. It may be used by many
 // goroutines. Making one costs nothing; connections and tokens are kept until
 // the process ends.
 type Client struct {
+	options Options
 	base    *guard
-	anon    bool
-	silence time.Duration
-	backoff time.Duration
 
-	mu       sync.Mutex
-	homes    map[string]*endpoint // by registry
-	sessions map[string]*session  // by endpoint, repository and actions
+	confOnce sync.Once
+	conf     *config
+	confErr  error
+
+	mu         sync.Mutex
+	places     map[string][]*endpoint       // by registry
+	sessions   map[string]*session          // by endpoint, repository and actions
+	transports map[string]http.RoundTripper // by host, where it has settings of its own
 }
 
 // New returns a Client. It dials nothing and reads no file.
@@ -73,33 +76,14 @@ func New(o Options) *Client {
 	if o.Backoff == 0 {
 		o.Backoff = 250 * time.Millisecond
 	}
-	dialer := &net.Dialer{Timeout: min(o.Silence, 30*time.Second), KeepAlive: 30 * time.Second}
-	return &Client{
-		base: &guard{
-			silence:   o.Silence,
-			userAgent: o.UserAgent,
-			inner: &http.Transport{
-				Proxy:       http.ProxyFromEnvironment,
-				DialContext: dialer.DialContext,
-				// Without HTTP/2: layers then come over connections of their
-				// own, and one slow layer holds up no other.
-				TLSClientConfig:       &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12},
-				TLSHandshakeTimeout:   min(o.Silence, 15*time.Second),
-				ResponseHeaderTimeout: o.Silence,
-				MaxIdleConnsPerHost:   8,
-				IdleConnTimeout:       30 * time.Second,
-				// Or the transport would inflate blobs whose digest is of the
-				// compressed bytes.
-				DisableCompression:     true,
-				MaxResponseHeaderBytes: 1 << 20,
-			},
-		},
-		anon:     o.Anonymous,
-		silence:  o.Silence,
-		backoff:  o.Backoff,
-		homes:    map[string]*endpoint{},
-		sessions: map[string]*session{},
+	c := &Client{
+		options:    o,
+		places:     map[string][]*endpoint{},
+		sessions:   map[string]*session{},
+		transports: map[string]http.RoundTripper{},
 	}
+	c.base = &guard{c: c}
+	return c
 }
 
 // Manifest fetches the manifest or index that ref names: by digest if it has
@@ -191,36 +175,6 @@ func manifestType(ref spec.Reference, header string) (string, error) {
 			WithHint("check that %s is a registry and that no login page or proxy is in between", ref.Domain)
 	}
 	return "", errs.New(errs.Unsupported, "unsupported media type %.100q of the manifest of %s", t, ref.Familiar())
-}
-
-// redirectPolicy allows ten redirects, and plain HTTP only where the registry
-// itself may be spoken to without TLS: a registry on the net must not make us
-// talk to what listens on this machine. Credentials do not travel: they are
-// added below the redirects, per request, and only for the registry's host.
-func redirectPolicy(plain bool) func(*http.Request, []*http.Request) error {
-	return func(req *http.Request, via []*http.Request) error {
-		if len(via) >= 10 {
-			return errs.New(errs.Unavailable, "too many redirects")
-		}
-		if req.URL.Scheme != "https" && !plain {
-			return errs.New(errs.Denied, "refused a redirect to %s://%s: not encrypted", req.URL.Scheme, req.URL.Host)
-		}
-		return nil
-	}
-}
-
-// isLoopback reports whether host[:port] is localhost or a loopback address by
-// its spelling; names are not looked up.
-func isLoopback(hostport string) bool {
-	host := hostport
-	if h, _, err := net.SplitHostPort(hostport); err == nil {
-		host = h
-	}
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil && ip.Unmap().IsLoopback()
 }
 
 func before(s, sep string) string {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -92,6 +91,8 @@ func noKeychain(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", "")
 	t.Setenv("XDG_CONFIG_HOME", "")
 	t.Setenv("REGISTRY_AUTH_FILE", "")
+	t.Setenv("DOCKER_AUTH_CONFIG", "")
+	t.Setenv("TUG_REGISTRIES", "/dev/null")
 }
 
 func TestFetchFromRegistry(t *testing.T) {
@@ -320,10 +321,10 @@ func TestHostileBlobs(t *testing.T) {
 		}, errs.Unavailable, "too many redirects"},
 		"redirect to file": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "file:///etc/shadow", http.StatusTemporaryRedirect)
-		}, errs.Denied, "refused to speak file"},
+		}, errs.Denied, "refused to follow to a redirect at \"file://"},
 		"redirect to plain http elsewhere": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://169.254.169.254/latest/meta-data", http.StatusTemporaryRedirect)
-		}, errs.Denied, "refused to speak http"},
+		}, errs.Denied, "refused to follow to a redirect at http://169.254.169.254: not encrypted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			host := content(t, tc.serve)
@@ -503,30 +504,17 @@ func TestCredentialsStayHome(t *testing.T) {
 func TestTLS(t *testing.T) {
 	noKeychain(t)
 	plain := serve(t, func(w http.ResponseWriter, r *http.Request) { t.Error("reached by plain http") })
-	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	n := newNet(t)
+	pool := n.tls("r.example:443", func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.URL.Path, "manifests") {
 			http.Redirect(w, r, "http://"+plain+"/x", http.StatusFound)
 		}
-	}))
-	defer s.Close()
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	addr := s.Listener.Addr().String()
-	pool := x509.NewCertPool()
-	pool.AddCert(s.Certificate())
+	})
+	_, _, err := n.client(Options{RootCAs: pool}).Manifest(t.Context(), reference(t, "r.example/a"))
+	wantError(t, err, errs.Denied, "refused to follow to a redirect at http://"+plain, "not encrypted")
 
-	// The session is what a public host would get: no plain HTTP.
-	c := testClient(Options{RootCAs: pool})
-	client := &http.Client{Transport: c.base, CheckRedirect: redirectPolicy(false)}
-	req, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+addr+"/v2/a/manifests/b", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = client.Do(req)
-	wantError(t, failure(reference(t, addr+"/a"), false, err), errs.Denied, "refused a redirect to http://"+plain)
-
-	client = &http.Client{Transport: testClient(Options{}).base}
-	_, err = client.Do(req)
-	wantError(t, failure(reference(t, "r.example/a"), false, err), errs.Denied, "certificate")
+	_, _, err = n.client(Options{}).Manifest(t.Context(), reference(t, "r.example/a"))
+	wantError(t, err, errs.Denied, "r.example/a:latest", "certificate")
 }
 
 func TestPlainHTTPOnlyOnLoopback(t *testing.T) {

@@ -29,21 +29,26 @@ var (
 // it, whoever made it: pings and token requests of the auth code, redirects,
 // content. It refuses plain HTTP to anything but loopback, bounds the size of
 // each answer, and ends a body that says nothing for a while.
-type guard struct {
-	inner     http.RoundTripper
-	silence   time.Duration
-	userAgent string
-}
+type guard struct{ c *Client }
 
 func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Scheme != "https" && !isLoopback(req.URL.Host) {
+	if req.URL.Scheme != "https" && (req.URL.Scheme != "http" || !g.c.plainHost(req.URL.Host)) {
+		closeBody(req)
 		return nil, errs.New(errs.Denied, "refused to speak %s to %s: not encrypted", req.URL.Scheme, req.URL.Host).
-			WithHint("only registries on this machine's loopback addresses may go without TLS")
+			WithHint("only loopback addresses, and registries with insecure = true in the registries file, may go without TLS")
+	}
+	own, _ := req.Context().Value(ownKey{}).(string)
+	inner, err := g.c.transport(req.URL.Host, own == req.URL.Host)
+	if err != nil {
+		closeBody(req)
+		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(req.Context())
 	out := req.Clone(ctx)
-	out.Header.Set("User-Agent", g.userAgent)
-	resp, err := g.inner.RoundTrip(out)
+	out.Header.Set("User-Agent", g.c.options.UserAgent)
+	// The address that led here may hold a signature.
+	out.Header.Del("Referer")
+	resp, err := inner.RoundTrip(out)
 	if err != nil {
 		cancel(nil)
 		return nil, err
@@ -55,7 +60,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 			limit = smallTalk
 		}
 	}
-	resp.Body = &guardedBody{body: resp.Body, ctx: ctx, cancel: cancel, silence: g.silence, left: limit}
+	resp.Body = &guardedBody{body: resp.Body, ctx: ctx, cancel: cancel, silence: g.c.options.Silence, left: limit}
 	return resp, nil
 }
 
@@ -98,9 +103,9 @@ func (b *guardedBody) Close() error {
 	return err
 }
 
-const attempts = 3
+const attempts = 5
 
-// retry runs f up to three times while it fails in ways that pass: a cut
+// retry runs f up to five times while it fails in ways that pass: a cut
 // connection, a busy or briefly broken server.
 func (c *Client) retry(ctx context.Context, f func() error) error {
 	for i := 0; ; i++ {
@@ -112,12 +117,16 @@ func (c *Client) retry(ctx context.Context, f func() error) error {
 }
 
 // pause waits before try i+1, longer each time, a little at random, and as
-// long as the server asked for where that is bearable. False: ctx ended.
+// long as the server asked for where that is bearable. False: it is not, or
+// ctx ended.
 func (c *Client) pause(ctx context.Context, i int, err error) bool {
-	d := c.backoff << min(i, 5)
+	d := c.options.Backoff << min(i, 5)
 	d += time.Duration(rand.Int64N(int64(d)/2 + 1))
 	var s *statusError
-	if errors.As(err, &s) && s.retryAfter > 0 && s.retryAfter <= 10*time.Second {
+	if errors.As(err, &s) && s.retryAfter > 0 {
+		if s.retryAfter > maxRetryAfter {
+			return false
+		}
 		d = s.retryAfter
 	}
 	t := time.NewTimer(d)
@@ -136,9 +145,6 @@ func transient(err error) bool {
 	if errors.As(err, &s) {
 		return s.status == http.StatusTooManyRequests || s.status == http.StatusRequestTimeout || s.status >= 500 && s.status != http.StatusNotImplemented
 	}
-	if status, ok := authStatus(err); ok {
-		return status == http.StatusTooManyRequests || status >= 500
-	}
 	var classed *errs.Error
 	if errors.As(err, &classed) || errors.Is(err, context.Canceled) || errors.Is(err, errBomb) || errors.Is(err, errSilence) {
 		return false
@@ -150,12 +156,26 @@ func transient(err error) bool {
 	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || isReset(err)
 }
 
+// maxRetryAfter is the longest pause that a server can ask for and get.
+const maxRetryAfter = 30 * time.Second
+
+// retryAfter is the pause that an answer asks for, in seconds or as a date; 0
+// when it does not.
 func retryAfter(resp *http.Response) time.Duration {
-	n, err := strconv.Atoi(resp.Header.Get("Retry-After"))
-	if err != nil || n < 0 || n > 3600 {
+	h := resp.Header.Get("Retry-After")
+	if n, err := strconv.Atoi(h); err == nil {
+		return time.Duration(min(max(n, 0), 3600)) * time.Second
+	}
+	at, err := http.ParseTime(h)
+	if err != nil {
 		return 0
 	}
-	return time.Duration(n) * time.Second
+	now := time.Now()
+	// The server's own clock counts, where it tells it.
+	if d, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		now = d
+	}
+	return min(max(at.Sub(now), 0), time.Hour)
 }
 
 // contentRange returns where a partial answer begins.

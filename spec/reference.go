@@ -229,6 +229,11 @@ func IsTag(s string) bool {
 		all(s, func(c byte) bool { return isAlnum(c) || c == '_' || c == '.' || c == '-' })
 }
 
+// IsDomain reports whether s can be a registry's HOST[:PORT], and IsPath
+// whether it can be a repository's path on one.
+func IsDomain(s string) bool { return isDomain(s) }
+func IsPath(s string) bool   { return isPath(s) }
+
 func span(s string, f func(byte) bool) int {
 	for i := 0; i < len(s); i++ {
 		if !f(s[i]) {
