@@ -3,6 +3,7 @@ package sys
 import (
 	"errors"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,4 +39,24 @@ func SameFile(f *os.File, path string) (bool, error) {
 		return false, err
 	}
 	return os.SameFile(a, b), nil
+}
+
+// UnnamedFile makes a file on dir's filesystem that has no name, so that
+// nothing is left of it when its maker dies (O_TMPFILE).
+func UnnamedFile(dir string, perm os.FileMode) (*os.File, error) {
+	var fd int
+	err := retry(func() (err error) {
+		fd, err = unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, uint32(perm.Perm()))
+		return err
+	})
+	if err != nil {
+		return nil, wrap("open", dir, err)
+	}
+	return os.NewFile(uintptr(fd), dir), nil
+}
+
+// GiveName gives an unnamed file the name path, which must be free.
+func GiveName(f *os.File, path string) error {
+	self := "/proc/self/fd/" + strconv.Itoa(Fd(f))
+	return wrap("linkat", path, unix.Linkat(unix.AT_FDCWD, self, unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW))
 }
