@@ -31,6 +31,7 @@ type Expect struct {
 type ingested struct {
 	tree     *tree
 	size     int64
+	crc      uint32
 	diffID   spec.Digest
 	blob     spec.Digest
 	blobSize int64
@@ -96,7 +97,7 @@ func (l *Layers) addIn(ctx context.Context, be backend, dir string, lock *os.Fil
 	}
 	info := Info{
 		DiffID: in.diffID, Size: in.size, Content: in.tree.content, Entries: in.tree.entries, Source: want.Source,
-		Root: in.tree.rootAttrs(), Opaque: in.tree.root.dir.opaque,
+		CRC32C: &in.crc, Root: in.tree.rootAttrs(), Opaque: in.tree.root.dir.opaque,
 		Blobs: []spec.Descriptor{{MediaType: in.kind.mediaType(), Digest: in.blob, Size: in.blobSize}},
 	}
 	if found, err := l.known(info); found != nil || err != nil {
@@ -277,7 +278,7 @@ func (p *pipeline) start(r io.Reader, tar *os.File) {
 	p.run(func() error {
 		w := &tarWriter{f: tar}
 		err := p.each(writes, w.write)
-		p.out.size = w.n
+		p.out.size, p.out.crc = w.n, w.crc
 		return err
 	})
 	p.run(func() error {

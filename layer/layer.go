@@ -57,6 +57,7 @@ type Info struct {
 	IndexSize int64             // bytes of index.erofs; 0: none
 	Blobs     []spec.Descriptor // compressed forms this layer has come in
 	Source    string            // where it came from first
+	CRC32C    *uint32           `json:",omitempty"` // of the tar; nil in layers of older stores
 	Root      *Attrs            `json:",omitempty"` // of the root directory; nil: the tar has no entry for it
 	Opaque    bool              `json:",omitempty"` // the root directory hides all lower layers
 }

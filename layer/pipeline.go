@@ -3,6 +3,7 @@ package layer
 import (
 	"context"
 	"hash"
+	"hash/crc32"
 	"io"
 	"os"
 	"sync"
@@ -256,10 +257,12 @@ func (h *hashReader) Read(p []byte) (int, error) {
 type tarWriter struct {
 	f       *os.File
 	n, told int64
+	crc     uint32
 }
 
 func (w *tarWriter) write(b []byte) error {
 	n, err := w.f.Write(b)
+	w.crc = crc32.Update(w.crc, castagnoli(), b[:n])
 	w.n += int64(n)
 	if err == nil && w.n-w.told >= writeback {
 		sys.StartWriteback(w.f, w.told, w.n-w.told)
