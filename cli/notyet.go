@@ -47,7 +47,6 @@ plugin
 port
 push
 rename
-save
 search
 secret
 service
@@ -76,7 +75,6 @@ image history
 image import
 image prune
 image push
-image save
 system df
 system dial-stdio
 system events
