@@ -147,7 +147,7 @@ func describe(req *Request, img *image.Image) (*spec.Container, error) {
 	}
 	ctr := &spec.Container{
 		ID: id, Created: time.Now().UTC(), ImageID: img.ID, Image: req.Image,
-		Platform: img.Config.Platform, Layers: img.Config.RootFS.DiffIDs,
+		Platform: img.Config.Platform, Layers: img.Stack,
 		Path: argv[0], Args: argv[1:],
 		Hostname: req.Hostname, Domainname: req.Domainname,
 		Tty: req.Tty, OpenStdin: req.OpenStdin, StdinOnce: req.StdinOnce,

@@ -1,13 +1,16 @@
 package image
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"tug/errs"
+	"tug/layer"
 	"tug/spec"
 	"tug/state"
 	"tug/sys"
@@ -21,15 +24,34 @@ type incoming struct {
 	target   *spec.Descriptor
 	blobs    map[spec.Digest][]byte
 	layers   []spec.Digest
+	stack    []spec.Digest // what to mount; set by commit
 	size     int64
 	names    []spec.Reference
 	source   string
 }
 
-// commit records images and their names, under the shared reference lock. It
-// returns for each name the image that it pointed at before. When it fails, as
-// on a full disk, none shows; blobs may be left over.
-func (s *Images) commit(imgs []*incoming) (moved map[string]spec.Digest, err error) {
+// commit records images and their names. It returns for each name the image
+// that it pointed at before. When it fails, as on a full disk, none shows; blobs
+// may be left over.
+func (s *Images) commit(ctx context.Context, imgs []*incoming) (moved map[string]spec.Digest, err error) {
+	held, err := s.stackLayers(ctx, imgs)
+	if err == nil {
+		moved, err = s.record(imgs)
+	}
+	var made []spec.Digest
+	for _, l := range held {
+		made = append(made, l.DiffID)
+		l.Close()
+	}
+	if err != nil {
+		s.dropUnused(made)
+		return nil, err
+	}
+	return moved, nil
+}
+
+// record is commit with the layers there, under the shared reference lock.
+func (s *Images) record(imgs []*incoming) (moved map[string]spec.Digest, err error) {
 	lock, err := s.st.Refs(false)
 	if err != nil {
 		return nil, err
@@ -54,6 +76,44 @@ func (s *Images) commit(imgs []*incoming) (moved map[string]spec.Digest, err err
 		}
 	}
 	return moved, nil
+}
+
+// stackLayers finds out what to mount for images. Layers that were made for that
+// come back held, also when it fails.
+func (s *Images) stackLayers(ctx context.Context, imgs []*incoming) (held []*layer.Layer, err error) {
+	for _, in := range imgs {
+		if again := s.holdStack(in); again != nil {
+			held = append(held, again...)
+			continue
+		}
+		stack, made, err := s.layers.Stack(ctx, in.layers)
+		if err != nil {
+			return held, fmt.Errorf("image %s: %w", in.id.Short(), err)
+		}
+		in.stack, held = stack, append(held, made...)
+	}
+	return held, nil
+}
+
+// holdStack uses what was found out when the image came before; nil when there
+// is no such thing, or not all of it any more.
+func (s *Images) holdStack(in *incoming) (held []*layer.Layer) {
+	old, err := s.readRecord(in.id)
+	if err != nil || len(old.Stack) == 0 || !slices.Equal(old.Layers, in.layers) {
+		return nil
+	}
+	for _, d := range old.Stack {
+		l, err := s.layers.Get(d)
+		if err != nil {
+			for _, l := range held {
+				l.Close()
+			}
+			return nil
+		}
+		held = append(held, l)
+	}
+	in.stack = old.Stack
+	return held
 }
 
 // storeError gives a full disk its class and says which.
@@ -83,6 +143,9 @@ func (s *Images) stageRecord(g *stage, in *incoming) error {
 	r := &record{
 		ID: in.id, Manifest: in.manifest, Target: in.target, Layers: in.layers, Size: in.size,
 		Pulled: time.Now().UTC(), Source: in.source,
+	}
+	if !slices.Equal(in.stack, in.layers) {
+		r.Stack = in.stack
 	}
 	if old, err := s.readRecord(in.id); err == nil {
 		r.Pulled, r.Blobs = old.Pulled, old.Blobs

@@ -64,7 +64,7 @@ func (s *Images) hello(ctx context.Context, initPath string) (*Image, error) {
 		return nil, err
 	}
 	in.names = []spec.Reference{ref}
-	if _, err := s.commit([]*incoming{in}); err != nil {
+	if _, err := s.commit(ctx, []*incoming{in}); err != nil {
 		return nil, err
 	}
 	if old.Image != "" && old.Image != in.id {

@@ -55,6 +55,7 @@ type Image struct {
 	Digests  []string         // familiar name@digest, sorted by the full one
 	Manifest spec.Digest      // of this platform; empty when it came without one
 	Target   *spec.Descriptor // manifest or index that the name stood for; nil when it came without one
+	Stack    []spec.Digest    // what to mount, lowest first: the layers, and those made for them (layer.Layers.Stack)
 	Size     int64            // of all files in its layers
 	Pulled   time.Time        // when it first came into the store
 	LastUsed time.Time

@@ -36,7 +36,7 @@ func (s *Images) Load(ctx context.Context, r io.Reader, p Progress) ([]Loaded, e
 	imgs, loaded, err := a.read(ctx, r)
 	if err == nil {
 		var moved map[string]spec.Digest
-		moved, err = s.commit(imgs)
+		moved, err = s.commit(ctx, imgs)
 		for name, old := range moved {
 			a.events.message(fmt.Sprintf("The image %s already exists, renaming the old one with ID %s to empty string", name, old))
 		}

@@ -67,7 +67,7 @@ func (s *Images) Pull(ctx context.Context, ref spec.Reference, o PullOptions) (*
 	if err := p.fetchLayers(ctx); err != nil {
 		return nil, err
 	}
-	return p.finish()
+	return p.finish(ctx)
 }
 
 func tagOrName(ref spec.Reference) string {
@@ -284,7 +284,7 @@ func (p *pull) release() {
 }
 
 // finish records the image under its names and reads it back.
-func (p *pull) finish() (*Pulled, error) {
+func (p *pull) finish(ctx context.Context) (*Pulled, error) {
 	s, id := p.s, p.manifest.Config.Digest
 	in := &incoming{
 		id: id, manifest: p.chosen.Digest, target: &p.target, blobs: p.blobs, layers: p.cfg.RootFS.DiffIDs,
@@ -297,7 +297,7 @@ func (p *pull) finish() (*Pulled, error) {
 	for _, d := range in.layers {
 		in.size += p.layers[d].Content
 	}
-	if _, err := s.commit([]*incoming{in}); err != nil {
+	if _, err := s.commit(ctx, []*incoming{in}); err != nil {
 		return nil, err
 	}
 	img, err := s.byID(id)

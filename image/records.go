@@ -21,8 +21,9 @@ type record struct {
 	ID       spec.Digest      `json:"id"`
 	Manifest spec.Digest      `json:"manifest,omitempty"`
 	Target   *spec.Descriptor `json:"target,omitempty"`
-	Blobs    []spec.Digest    `json:"blobs"`  // all that the image keeps: config, manifest, indexes
-	Layers   []spec.Digest    `json:"layers"` // diffIDs, lowest first
+	Blobs    []spec.Digest    `json:"blobs"`           // all that the image keeps: config, manifest, indexes
+	Layers   []spec.Digest    `json:"layers"`          // diffIDs, lowest first
+	Stack    []spec.Digest    `json:"stack,omitempty"` // what to mount, where that is not Layers
 	Size     int64            `json:"size"`
 	Pulled   time.Time        `json:"pulled"`
 	Source   string           `json:"source,omitempty"` // what a built-in image was made from
@@ -111,7 +112,7 @@ func (s *Images) readRecord(id spec.Digest) (*record, error) {
 		return nil, err
 	}
 	ok := r.ID == id
-	for _, d := range slices.Concat(r.Blobs, r.Layers) {
+	for _, d := range slices.Concat(r.Blobs, r.Layers, r.Stack) {
 		ok = ok && validDigest(d)
 	}
 	if !ok {
@@ -122,6 +123,14 @@ func (s *Images) readRecord(id spec.Digest) (*record, error) {
 		r.used = fi.ModTime()
 	}
 	return r, nil
+}
+
+// stack is what to mount for the image, lowest first.
+func (r *record) stack() []spec.Digest {
+	if len(r.Stack) > 0 {
+		return r.Stack
+	}
+	return r.Layers
 }
 
 func validDigest(d spec.Digest) bool {
@@ -181,7 +190,7 @@ func (s *Images) readBlob(d spec.Digest) ([]byte, error) {
 // that is gone or broken is an error, with the rest of the Image there.
 func (s *Images) image(r *record, all []name) (*Image, error) {
 	img := &Image{ID: r.ID, Manifest: r.Manifest, Target: r.Target, Size: r.Size, Pulled: r.Pulled, LastUsed: r.used}
-	img.Config.RootFS.DiffIDs = r.Layers
+	img.Config.RootFS.DiffIDs, img.Stack = r.Layers, r.stack()
 	for _, n := range all {
 		if n.Image != r.ID {
 			continue

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -229,6 +230,12 @@ func (r *removal) image() error {
 			return err
 		}
 	}
+	for _, d := range rec.Stack {
+		// Those that were made for the image; no config speaks of them.
+		if !keep.layers[d] && !slices.Contains(rec.Layers, d) {
+			s.layers.Remove(d) // or a later Sweep
+		}
+	}
 	s.sweep(keep)
 	return nil
 }
@@ -267,7 +274,7 @@ func (s *Images) needed() (references, error) {
 		for _, d := range r.Blobs {
 			refs.blobs[d] = true
 		}
-		for _, d := range r.Layers {
+		for _, d := range slices.Concat(r.Layers, r.Stack) {
 			refs.layers[d] = true
 		}
 	}

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -67,6 +68,54 @@ func TestRemoveLines(t *testing.T) {
 	wantError(t, "again", err, errs.NotFound, "No such image: app:v1")
 	_, err = s.Remove("app:v1", true, nil)
 	wantError(t, "again by force", err, errs.NotFound, "No such image: app:v1")
+}
+
+// A layer that was made for hard links into lower layers is the image's, but
+// none of those that Docker knows.
+func TestMadeLayers(t *testing.T) {
+	t.Parallel()
+	s := newImages(t, t.TempDir())
+	linked := func(name, link string) *fixture.Image {
+		return &fixture.Image{Name: name, Layers: [][]byte{
+			fixture.NewLayer().Dir("d", 0o755).File("d/f", 0o644, "shared").Bytes(),
+			fixture.NewLayer().Link(link, "d/f").Bytes(),
+			fixture.NewLayer().File("top", 0o644, name).Bytes(),
+		}}
+	}
+	one, two, again := linked("one:v1", "l"), linked("two:v1", "l"), linked("one:v1", "l")
+	loadImages(t, s, one, two)
+	img := resolve(t, s, "one:v1")
+	if len(img.Stack) != 4 || img.Stack[0] != img.Layers()[0] || img.Stack[1] != img.Layers()[1] || img.Stack[3] != img.Layers()[2] {
+		t.Fatalf("layers %v, stack %v", img.Layers(), img.Stack)
+	}
+	made := img.Stack[2]
+	if other := resolve(t, s, "two:v1").Stack[2]; other != made {
+		t.Errorf("the same links made %s and %s", made, other)
+	}
+	if img.Size != int64(len("shared")+len("one:v1")) {
+		t.Errorf("size %d", img.Size)
+	}
+	loadImages(t, s, again)
+	chains := chainIDs(img.Layers())
+	wantLines(t, "rmi one", remove(t, s, "one:v1", false), "Untagged: one:v1", "Deleted: "+string(idOf(one)), "Deleted: "+string(chains[2]))
+	if _, err := s.layers.Info(made); err != nil {
+		t.Errorf("the other image's layer: %v", err)
+	}
+	// One that got lost is made again when the image comes again.
+	must(t, s.layers.Remove(made))
+	loadImages(t, s, two)
+	if _, err := s.layers.Info(made); err != nil {
+		t.Errorf("made again: %v", err)
+	}
+	must(t, s.Sweep())
+	remove(t, s, "two:v1", false)
+	empty(t, s)
+
+	bad := linked("bad:v1", "l")
+	bad.Layers[1] = fixture.NewLayer().Link("l", "d/never").Bytes()
+	_, err := s.Load(t.Context(), bytes.NewReader(fixture.DockerArchive(one, bad).Bytes()), nil)
+	wantError(t, "link to nothing", err, errs.Invalid, `hard link to "d/never", which is neither in the layer nor below it`)
+	empty(t, s)
 }
 
 // Layers of other images stay.

@@ -224,6 +224,6 @@ func loadVariants(t testing.TB, s *Images, name string, imgs ...*fixture.Image) 
 		n.blobs[n.target.Digest] = index
 		n.names = []spec.Reference{ref}
 	}
-	_, err = s.commit(in)
+	_, err = s.commit(t.Context(), in)
 	must(t, err)
 }

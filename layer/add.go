@@ -97,7 +97,7 @@ func (l *Layers) addIn(ctx context.Context, be backend, dir string, lock *os.Fil
 	}
 	info := Info{
 		DiffID: in.diffID, Size: in.size, Content: in.tree.content, Entries: in.tree.entries, Source: want.Source,
-		CRC32C: &in.crc, Root: in.tree.rootAttrs(), Opaque: in.tree.root.dir.opaque,
+		CRC32C: &in.crc, Root: in.tree.rootAttrs(), Opaque: in.tree.root.dir.opaque, Loose: in.tree.loose(),
 		Blobs: []spec.Descriptor{{MediaType: in.kind.mediaType(), Digest: in.blob, Size: in.blobSize}},
 	}
 	if found, err := l.known(info); found != nil || err != nil {

@@ -230,8 +230,7 @@ func (l *Layers) prepareLate(be backend, info Info) error {
 		return err
 	}
 	defer tar.Close()
-	limits := l.Limits.withDefaults()
-	t, err := readTree(&fileBlocks{f: tar, size: info.Size}, &limits)
+	t, err := l.readAgain(info, tar, nil)
 	if err != nil {
 		return damaged(info.DiffID, fmt.Sprintf("its tar cannot be read: %v", err))
 	}

@@ -2,6 +2,7 @@ package layer
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -61,13 +62,20 @@ func (l *Layers) readBack(d spec.Digest) (*tree, *os.File, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	limits := l.Limits.withDefaults()
-	t, err := readTree(&fileBlocks{f: tar, size: info.Size}, &limits)
+	t, err := l.readAgain(info, tar, nil)
 	if err != nil {
 		tar.Close()
 		return nil, nil, damaged(d, fmt.Sprintf("its tar cannot be read: %v", err))
 	}
 	return t, tar, nil
+}
+
+// readAgain reads the tree of a layer that was accepted before, if with other
+// limits; lower is what lies below it, where that matters.
+func (l *Layers) readAgain(info Info, tar io.ReaderAt, lower *view) (*tree, error) {
+	limits := l.Limits.withDefaults()
+	limits.Entries = max(limits.Entries, info.Entries)
+	return readTreeOver(&fileBlocks{f: tar, size: info.Size}, &limits, lower)
 }
 
 // walkFiles numbers inodes in pos, which belongs to the index writer otherwise.

@@ -17,32 +17,6 @@ import (
 	"tug/spec"
 )
 
-// with returns m with attributes in its header changed.
-func (m member) with(change func(*tar.Header)) member {
-	change(&m.Header)
-	return m
-}
-
-func xattrsOf(pairs ...string) func(*tar.Header) {
-	return func(h *tar.Header) {
-		h.PAXRecords = map[string]string{}
-		for i := 0; i < len(pairs); i += 2 {
-			h.PAXRecords[xattrKey+pairs[i]] = pairs[i+1]
-		}
-	}
-}
-
-func at(t time.Time) func(*tar.Header) { return func(h *tar.Header) { h.ModTime = t } }
-
-func mode(m int64) func(*tar.Header) { return func(h *tar.Header) { h.Mode = m } }
-
-func special(name string, typ byte, major, minor int64) member {
-	return member{tar.Header{Typeflag: typ, Name: name, Mode: 0o620, Devmajor: major, Devminor: minor}, ""}
-}
-
-// capability is cap_net_raw=ep as the kernel keeps it.
-const capability = "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
-
 func TestKinds(t *testing.T) {
 	acl := "\x02\x00\x00\x00\x01\x00\x06\x00\xff\xff\xff\xff\x02\x00\x04\x00\xe8\x03\x00\x00\x04\x00\x04\x00\xff\xff\xff\xff\x10\x00\x06\x00\xff\xff\xff\xff\x20\x00\x04\x00\xff\xff\xff\xff"
 	long := strings.Repeat("n", 255)
@@ -121,6 +95,30 @@ func TestWhiteouts(t *testing.T) {
 		r.check(base, second, clean)
 		r.check(base, clean, second)
 		r.check(clean, base)
+	})
+}
+
+// Hard links into lower layers, of all kinds of files.
+func TestLinksBelow(t *testing.T) {
+	sparse := join(paxHeader("GNU.sparse.size=10000000", "GNU.sparse.numblocks=2", "GNU.sparse.name=big/sparse", "GNU.sparse.map=0,512,9999488,512"),
+		rawHeader("s", '0', 1024, nil), pad(strings.Repeat("s", 1024)))
+	base := makeTar(
+		t, dir("./").with(mode(0o1755)), dir("d/").with(mode(0o1777)), file("d/a", "one").with(at(time.Unix(-7, 123456789))), hardlink("d/same", "d/a"),
+		file("d/attributes", "x").with(xattrsOf("user.a", "1", "security.capability", capability, "trusted.t", "")).with(mode(0o4755)),
+		symlink("d/link", "a").with(at(time.Unix(1, 1))), special("d/fifo", tar.TypeFifo, 0, 0), special("d/dev", tar.TypeBlock, 259, 70000), file("d/empty", ""),
+		dir("usr/"), dir("usr/lib/"), file("usr/lib/x", strings.Repeat("library\n", 1000)), symlink("lib", "usr/lib"), dir("big/"),
+	)
+	base = append(bytes.TrimSuffix(base, endMarker), append(sparse, endMarker...)...)
+	second := makeTar(
+		t, dir("n/"), hardlink("n/a", "d/a"), hardlink("n/aa", "n/a"), hardlink("n/attributes", "d/attributes"), hardlink("n/link", "d/link"),
+		hardlink("n/fifo", "d/fifo"), hardlink("n/dev", "d/dev"), hardlink("n/empty", "d/empty"), hardlink("n/sparse", "big/sparse"),
+	)
+	third := makeTar(t, dir("n/"), file("n/.wh.aa", ""), hardlink("again", "n/a"), hardlink("through", "lib/x"), dir("usr/"), dir("usr/lib/"), hardlink("usr/lib/y", "usr/lib/x"))
+	fourth := makeTar(t, file("d/new", "directory without an entry"), file("d/.wh.same", ""))
+	eachBackend(t, func(r *room) {
+		r.check(base, second)
+		r.check(base, second, third)
+		r.check(base, fourth, second, third)
 	})
 }
 

@@ -8,7 +8,8 @@
 //
 // Surprising: a layer can be used only by somebody who holds its lock or a
 // reference to it (package state), because rmi takes the directory away with
-// one rename. And hard links that lead into a lower layer are refused.
+// one rename. And what is mounted is not always just the layers of an image,
+// see Stack.
 package layer
 
 import (
@@ -60,6 +61,7 @@ type Info struct {
 	CRC32C    *uint32           `json:",omitempty"` // of the tar; nil in layers of older stores
 	Root      *Attrs            `json:",omitempty"` // of the root directory; nil: the tar has no entry for it
 	Opaque    bool              `json:",omitempty"` // the root directory hides all lower layers
+	Loose     int               `json:",omitempty"` // names that depend on lower layers, see Stack
 }
 
 // Layer is a layer that cannot be removed until Close.

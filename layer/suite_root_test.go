@@ -19,6 +19,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"tug/errs"
 	"tug/spec"
@@ -119,7 +120,12 @@ func (r *room) addFrom(tar io.Reader) spec.Digest {
 // show mounts layers, lowest first, and returns a path to the merged tree.
 func (r *room) show(layers ...spec.Digest) string {
 	r.Helper()
-	mnt, err := r.m.Overlay(layers, "", "", OverlayOptions{})
+	stack, made, err := r.l.Stack(r.Context(), layers)
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer closeAll(made)
+	mnt, err := r.m.Overlay(stack, "", "", OverlayOptions{})
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -205,6 +211,7 @@ func extractGNU(t testing.TB, tars ...[]byte) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, b := range tars {
+		before := dirTimes(t, dir)
 		hideGNU(t, dir, b)
 		cmd := exec.Command("tar", "--extract", "--directory", dir, "--numeric-owner", "--same-owner", "--preserve-permissions",
 			"--xattrs", "--xattrs-include=*", "--exclude=.wh.*", "--delay-directory-restore", "--warning=no-timestamp")
@@ -213,8 +220,46 @@ func extractGNU(t testing.TB, tars ...[]byte) string {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("tar: %v\n%s", err, out)
 		}
+		resetTimes(t, dir, b, before)
 	}
 	return dir
+}
+
+// dirTimes returns the times of all directories.
+func dirTimes(t testing.TB, root string) map[string]time.Time {
+	t.Helper()
+	times := map[string]time.Time{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			var info fs.FileInfo
+			info, err = d.Info()
+			times[path] = info.ModTime()
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return times
+}
+
+// resetTimes gives the directories that a layer has no entry for the times they
+// had before, and new ones the time 0: extracting into them changes their times
+// to that of the extraction.
+func resetTimes(t testing.TB, root string, b []byte, before map[string]time.Time) {
+	t.Helper()
+	listed := map[string]bool{}
+	eachMember(t, b, func(h *tar.Header) { listed[filepath.Join(root, h.Name)] = true })
+	for path := range dirTimes(t, root) {
+		if was, ok := before[path]; !listed[path] {
+			if !ok {
+				was = time.Unix(0, 0)
+			}
+			if err := os.Chtimes(path, was, was); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 // hideGNU removes what a layer's .wh. members name, and directories that other

@@ -37,6 +37,32 @@ func hardlink(name, target string) member {
 	return member{tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target}, ""}
 }
 
+// with returns m with attributes in its header changed.
+func (m member) with(change func(*tar.Header)) member {
+	change(&m.Header)
+	return m
+}
+
+func xattrsOf(pairs ...string) func(*tar.Header) {
+	return func(h *tar.Header) {
+		h.PAXRecords = map[string]string{}
+		for i := 0; i < len(pairs); i += 2 {
+			h.PAXRecords[xattrKey+pairs[i]] = pairs[i+1]
+		}
+	}
+}
+
+func at(t time.Time) func(*tar.Header) { return func(h *tar.Header) { h.ModTime = t } }
+
+func mode(m int64) func(*tar.Header) { return func(h *tar.Header) { h.Mode = m } }
+
+func special(name string, typ byte, major, minor int64) member {
+	return member{tar.Header{Typeflag: typ, Name: name, Mode: 0o620, Devmajor: major, Devminor: minor}, ""}
+}
+
+// capability is cap_net_raw=ep as the kernel keeps it.
+const capability = "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+
 func makeTar(t testing.TB, members ...member) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -237,6 +263,8 @@ func (m model) replace(name string, f *modelFile) {
 	if old := m[name]; old != nil && old.typ == '5' && f.typ == '5' {
 		old.mode, old.xattrs = f.mode, f.xattrs
 		return
+	} else if old != nil && f.typ == '5' {
+		f.opaque = true
 	}
 	for n := range m {
 		if strings.HasPrefix(n, name+"/") {

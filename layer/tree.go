@@ -54,6 +54,7 @@ type directory struct {
 	children map[string]*inode
 	white    map[string]struct{} // names that whiteouts hide in lower layers
 	opaque   bool                // all of lower layers is hidden
+	implied  bool                // it has no entry, but something in it has
 	depth    int
 	sorted   []dirEntry // set by finish; replaces children and white
 }
@@ -99,7 +100,10 @@ func (i *inode) sparse() ([]segment, bool) {
 //     so a directory takes their place, as with any overlay extraction.
 //   - Missing parents are 0755, of root, of time 0.
 //   - A later entry replaces an earlier one, except that a directory keeps what
-//     is in it when only its attributes come again.
+//     is in it when only its attributes come again. A directory that replaces
+//     something else is opaque: what it replaced had hidden the lower layers.
+//   - A hard link to a file that is not in the layer is left out of the tree and
+//     kept in links; package layer resolves it with the layers below (Stack).
 //   - Whiteouts hide lower layers only, wherever they stand in the archive. A
 //     directory that the layer both whites out and makes is opaque.
 type tree struct {
@@ -111,6 +115,12 @@ type tree struct {
 	content int64
 	slab    []inode
 	aufs    map[string]*inode // files below .wh..wh.plnk, which aufs used for hard links
+
+	lower   *view              // the layers below, when they are known
+	foreign map[*inode]*target // what inodes of kind 0 stand for, when it is known
+	standIn map[*inode]*inode  // and the way back
+	links   []looseLink        // names of inodes of kind 0; set by finish
+	implied int                // directories without an entry; set by finish
 
 	// The directory of the entry before: archives list them in groups.
 	lastPath string
@@ -125,8 +135,13 @@ func newTree(limits *Limits) *tree {
 
 // readTree reads all of a tar.
 func readTree(src blockSource, limits *Limits) (*tree, error) {
+	return readTreeOver(src, limits, nil)
+}
+
+func readTreeOver(src blockSource, limits *Limits, lower *view) (*tree, error) {
 	r := &tarReader{src: src, limits: limits}
 	t := newTree(limits)
+	t.lower = lower
 	for {
 		e, err := r.next()
 		if err == io.EOF {
@@ -235,6 +250,7 @@ func (t *tree) walk(path string, create bool) (*inode, error) {
 				return nil, err
 			}
 			next = t.newDir(cur)
+			next.dir.implied = true
 			t.put(cur, name, next)
 		case next.kind() == kindSymlink:
 			if links++; links > maxSymlinks {
@@ -305,6 +321,9 @@ func (t *tree) add(e *entry) error {
 	i, err := t.make(e, d)
 	if err != nil {
 		return err
+	}
+	if old != nil && i.isDir() {
+		i.dir.opaque = true
 	}
 	t.put(d, base, i)
 	return nil
@@ -388,18 +407,24 @@ func (t *tree) link(e *entry, d *inode, base string) error {
 			i = p.child(last)
 		}
 	}
-	switch {
-	case clean == "" || i != nil && i.isDir():
-		return badEntry(e.name, "it is a hard link to a directory, %s", quote(e.link))
-	case i == nil:
-		return errs.New(errs.Unsupported, "tar entry %s: it is a hard link to %s, which is not in the same layer", quote(e.name), quote(e.link)).
-			WithHint("this tug does not resolve hard links into lower layers yet; build the image with a tool that repeats the file")
+	if clean == "" || i != nil && i.isDir() {
+		return linkToDir(e)
+	}
+	if i == nil {
+		var err error
+		if i, err = t.below(e, clean); err != nil {
+			return err
+		}
 	}
 	if err := t.checkName(base, d); err != nil {
 		return pathError(e.name, err)
 	}
 	t.put(d, base, i)
 	return nil
+}
+
+func linkToDir(e *entry) error {
+	return badEntry(e.name, "it is a hard link to a directory, %s", quote(e.link))
 }
 
 // make returns a new inode for a member that is no hard link.
@@ -463,6 +488,9 @@ func (t *tree) setAttrs(i *inode, e *entry) error {
 		return badEntry(e.name, "owner %d:%d is out of range", e.uid, e.gid)
 	}
 	i.mode = i.kind() | e.mode
+	if i.isDir() {
+		i.dir.implied = false
+	}
 	i.uid, i.gid = uint32(e.uid), uint32(e.gid)
 	i.mtime, i.nsec = e.mtime, e.nsec
 	if len(e.xattrs) == 0 && i.more == nil {
@@ -543,13 +571,22 @@ func (t *tree) finish() {
 	for len(queue) > 0 {
 		d := queue[len(queue)-1]
 		queue = queue[:len(queue)-1]
-		queue = d.finish(whiteout, queue)
+		queue = t.finishDir(d, whiteout, queue)
 	}
 }
 
-// finish is tree.finish for one directory; it appends its subdirectories.
-func (i *inode) finish(whiteout *inode, queue []*inode) []*inode {
+// finishDir is finish for one directory; it appends its subdirectories.
+func (t *tree) finishDir(i, whiteout *inode, queue []*inode) []*inode {
 	hides := false
+	for name, c := range i.dir.children {
+		if c.kind() == 0 {
+			t.links = append(t.links, looseLink{i, name, c})
+			delete(i.dir.children, name)
+		}
+	}
+	if i.dir.implied {
+		t.implied++
+	}
 	for name := range i.dir.white {
 		if c := i.child(name); c == nil {
 			if i.dir.children == nil {
