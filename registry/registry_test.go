@@ -307,7 +307,7 @@ func TestHostileBlobs(t *testing.T) {
 			}
 			w.(http.Flusher).Flush()
 			w.Write(make([]byte, 10))
-		}, errs.Unavailable, "another part"},
+		}, errs.Unavailable, "broke off after 10 of 1000 bytes"},
 		"range unasked": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Range", "bytes 0-999/1000")
 			w.WriteHeader(http.StatusPartialContent)

@@ -3,12 +3,12 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"tug/errs"
@@ -178,9 +178,21 @@ func retryAfter(resp *http.Response) time.Duration {
 	return min(max(at.Sub(now), 0), time.Hour)
 }
 
-// contentRange returns where a partial answer begins.
+// contentRange returns where a partial answer begins, and the size of the
+// whole, -1 where the server does not know it.
 func contentRange(resp *http.Response) (start, size int64, ok bool) {
-	var end int64
-	n, err := fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-%d/%d", &start, &end, &size)
-	return start, size, err == nil && n == 3
+	r, ok := strings.CutPrefix(resp.Header.Get("Content-Range"), "bytes ")
+	r, whole, cut := strings.Cut(r, "/")
+	first, last, dash := strings.Cut(r, "-")
+	if !ok || !cut || !dash {
+		return 0, 0, false
+	}
+	start, err := strconv.ParseInt(first, 10, 64)
+	end, err2 := strconv.ParseInt(last, 10, 64)
+	size, err3 := int64(-1), error(nil)
+	if whole != "*" {
+		size, err3 = strconv.ParseInt(whole, 10, 64)
+		ok = size > end
+	}
+	return start, size, ok && err == nil && err2 == nil && err3 == nil && start >= 0 && end >= start
 }
