@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -40,7 +41,12 @@ func setupPull(a *app, fs *pflag.FlagSet) func([]string) error {
 			fmt.Fprintln(out, "Using default tag:", ref.Tag)
 		}
 		progress := newProgress(out, a.width())
-		got, err := e.Images.Pull(a.ctx, ref, image.PullOptions{Platform: p, Progress: progress})
+		var got *image.Pulled
+		err = a.interruptible(func(ctx context.Context) error {
+			var err error
+			got, err = e.Images.Pull(ctx, ref, image.PullOptions{Platform: p, Progress: progress})
+			return err
+		})
 		progress.close()
 		if err != nil {
 			return err
