@@ -2,6 +2,7 @@ package image
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -67,10 +68,15 @@ func (h *hub) serve(w http.ResponseWriter, r *http.Request) {
 func send(w http.ResponseWriter, r *http.Request, f served) {
 	body := f.body
 	status := http.StatusOK
-	if from, ok := strings.CutPrefix(r.Header.Get("Range"), "bytes="); ok {
-		n, _ := strconv.Atoi(strings.TrimSuffix(from, "-"))
-		body, status = body[n:], http.StatusPartialContent
-		w.Header().Set("Content-Range", "bytes "+strconv.Itoa(n)+"-"+strconv.Itoa(len(f.body)-1)+"/"+strconv.Itoa(len(f.body)))
+	if asked, ok := strings.CutPrefix(r.Header.Get("Range"), "bytes="); ok {
+		first, last, _ := strings.Cut(asked, "-")
+		n, _ := strconv.Atoi(first)
+		m := len(f.body) - 1
+		if last != "" {
+			m, _ = strconv.Atoi(last)
+		}
+		body, status = body[n:m+1], http.StatusPartialContent
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", n, m, len(f.body)))
 	}
 	w.Header().Set("Content-Type", f.mediaType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))

@@ -8,12 +8,14 @@
 //	blobs/sha256/<hex>     config, manifest, index: bytes as received
 //	images/ids/<hex>.json  one record per image, by its ID (the config's digest)
 //	images/names/<name>    one file per tag and per repository digest
+//	partial/<hex>          what there is of a layer's blob, by the blob's digest
 //
 // An image exists when its record does. Coming in, the order is layers, blobs,
 // record, names; going out it is names, record, blobs, layers. So a crash can
 // leave an image without its name, and blobs and layers that nobody needs, but
 // never a name or a record that points at nothing. What is left over is
-// collected by the next Remove; see Sweep.
+// collected by the next Remove; see Sweep. A download that was cut short goes on
+// from its partial.
 //
 // Blobs, records and names are written under the shared reference lock (see
 // package state) and removed under the exclusive one. Layers are held by their
@@ -40,11 +42,12 @@ type Images struct {
 	st     *state.Store
 	layers *layer.Layers
 	reg    *registry.Client
+	pace   pace
 }
 
 // Open returns the images of st. It reads nothing.
 func Open(st *state.Store, layers *layer.Layers, reg *registry.Client) *Images {
-	return &Images{st: st, layers: layers, reg: reg}
+	return &Images{st: st, layers: layers, reg: reg, pace: usualPace}
 }
 
 // Image is one image as it was when it was read.

@@ -248,12 +248,46 @@ func (p *pull) fetchLayer(ctx context.Context, j job) error {
 		p.hold(l)
 		return nil
 	}
-	rc, err := p.s.reg.Blob(ctx, p.ref, j.blob)
+	l, err := p.addLayer(ctx, j)
 	if err != nil {
 		return err
 	}
-	defer rc.Close()
-	r := &countingReader{r: rc, total: j.blob.Size, event: func(n int64) {
+	p.events.layer(short, "Pull complete", 0, 0)
+	p.hold(l)
+	return nil
+}
+
+// addLayer downloads a layer into the store, again from its first byte where it
+// may be our own doing that the first try failed.
+func (p *pull) addLayer(ctx context.Context, j job) (*layer.Layer, error) {
+	keep := true
+	for {
+		d := p.s.newDownload(ctx, p.ref, j.blob, keep)
+		l, err := p.addFrom(ctx, j, d)
+		switch errs.ClassOf(err) {
+		case errs.Corrupt, errs.Invalid, errs.Unsupported:
+			d.end(false)
+			if !d.used {
+				return nil, err
+			}
+			// What an earlier download left need not be what it got: power may have
+			// failed, or its registry lied.
+		case errs.NoSpace:
+			d.end(false)
+			if !d.kept {
+				return nil, err
+			}
+			keep = false // there may be room for the layer alone
+		default:
+			d.end(err != nil)
+			return l, err
+		}
+	}
+}
+
+func (p *pull) addFrom(ctx context.Context, j job, d *download) (*layer.Layer, error) {
+	short := j.blob.Digest.Short()
+	r := &countingReader{r: d, total: j.blob.Size, event: func(n int64) {
 		if n < j.blob.Size {
 			p.events.layer(short, "Downloading", n, j.blob.Size)
 			return
@@ -261,14 +295,16 @@ func (p *pull) fetchLayer(ctx context.Context, j job) error {
 		p.events.layer(short, "Download complete", 0, 0)
 		p.events.layer(short, "Extracting", n, n)
 	}}
-	want := layer.Expect{Blob: j.blob.Digest, BlobSize: j.blob.Size, DiffID: j.diffID, Source: p.ref.Name() + "@" + string(j.blob.Digest)}
-	l, err := p.s.layers.Add(ctx, r, want)
-	if err != nil {
-		return p.bad(err)
+	l, err := p.s.layers.Add(ctx, r, layer.Expect{
+		Blob: j.blob.Digest, BlobSize: j.blob.Size, DiffID: j.diffID, Source: p.ref.Name() + "@" + string(j.blob.Digest),
+	})
+	if err == nil {
+		return l, nil
 	}
-	p.events.layer(short, "Pull complete", 0, 0)
-	p.hold(l)
-	return nil
+	if own, ok := d.failure(err); ok {
+		return nil, own
+	}
+	return nil, p.bad(err)
 }
 
 func (p *pull) hold(l *layer.Layer) {

@@ -342,6 +342,7 @@ func (s *Images) Sweep() error {
 func (s *Images) sweep(keep references) {
 	s.st.Sweep()
 	s.sweepTurns()
+	s.sweepPartials()
 	// Blobs are only written by somebody who holds the reference lock, so one
 	// that no record has is nobody's. So are temporary files beside them.
 	eachEntry(filepath.Dir(s.st.Blob("x")), func(e os.DirEntry, path string) {

@@ -16,6 +16,8 @@
 //  3. a layer       flock on layers/<hex>/ itself; shared: somebody is about to
 //     reference it (a pull holds it until its image is recorded); exclusive,
 //     never waited for: it is being removed.
+//  4. a partial     flock on partial/<hex> itself, exclusive, never waited for:
+//     it is being written or removed.
 //
 // Readers take no locks: every file is replaced by rename, so a reader sees
 // the old or the new one whole. A reader treats an absent file as an absent
@@ -56,6 +58,7 @@ const (
 	dirNames      = "images/names"
 	dirContainers = "containers"
 	dirCtrNames   = "containers-by-name"
+	dirPartial    = "partial" // made on demand
 	dirTmp        = "tmp"
 )
 
@@ -122,6 +125,8 @@ func (s *Store) Layers() string                { return s.path(dirLayers) }
 func (s *Store) Images() string                { return s.path(dirImages) }
 func (s *Store) Image(hex string) string       { return s.path(dirImages, hex+".json") }
 func (s *Store) Names() string                 { return s.path(dirNames) }
+func (s *Store) Partials() string              { return s.path(dirPartial) }
+func (s *Store) Partial(hex string) string     { return s.path(dirPartial, hex) }
 func (s *Store) Containers() string            { return s.path(dirContainers) }
 func (s *Store) Container(id string) string    { return s.path(dirContainers, id) }
 func (s *Store) ContainerNames() string        { return s.path(dirCtrNames) }
