@@ -16,9 +16,12 @@ import (
 )
 
 type imagesOptions struct {
-	all, digests, noTrunc, quiet bool
-	format                       string
-	filter                       filterValue
+	all, digests, noTrunc, quiet, tree bool
+	format                             string
+	filter                             filterValue
+
+	usageWanted bool // SharedSize, UniqueSize and Containers are asked for
+	usage       map[spec.Digest]image.Usage
 }
 
 func setupImages(a *app, fs *pflag.FlagSet) func([]string) error {
@@ -29,7 +32,7 @@ func setupImages(a *app, fs *pflag.FlagSet) func([]string) error {
 	fs.StringVar(&o.format, "format", "", formatUsage)
 	fs.BoolVar(&o.noTrunc, "no-trunc", false, "Don't truncate output")
 	fs.BoolVarP(&o.quiet, "quiet", "q", false, "Only show image IDs")
-	absentFlags(fs, "tree:bool")
+	fs.BoolVar(&o.tree, "tree", false, "List multi-platform images as a tree")
 	return func(args []string) error {
 		e, err := a.engine()
 		if err != nil {
@@ -37,6 +40,9 @@ func setupImages(a *app, fs *pflag.FlagSet) func([]string) error {
 		}
 		if len(args) == 1 {
 			o.filter.Set("reference=" + args[0])
+		}
+		if err := o.checkTree(); err != nil {
+			return err
 		}
 		return a.images(e, o)
 	}
@@ -53,7 +59,40 @@ func (a *app) images(e *engine.Engine, o *imagesOptions) error {
 		return err
 	}
 	list = slices.DeleteFunc(list, func(img *image.Image) bool { return !match(img) })
+	if o.tree {
+		return a.platformTree(e, o, list)
+	}
+	for _, f := range []string{"SharedSize", "UniqueSize", "Containers"} {
+		o.usageWanted = o.usageWanted || strings.Contains(o.format, "."+f)
+	}
+	if err := o.usages(e, list); err != nil {
+		return err
+	}
 	return o.write(a, list, time.Now())
+}
+
+// checkTree refuses what --tree cannot show, in Docker's words.
+func (o *imagesOptions) checkTree() error {
+	if !o.tree {
+		return nil
+	}
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{{"--quiet", o.quiet}, {"--no-trunc", o.noTrunc}, {"--digest", o.digests}, {"--format", o.format != ""}} {
+		if f.set {
+			return fmt.Errorf("%s is not yet supported with --tree", f.name)
+		}
+	}
+	return nil
+}
+
+// usages finds out what the images share, where that is wanted.
+func (o *imagesOptions) usages(e *engine.Engine, list []*image.Image) (err error) {
+	if o.usageWanted {
+		o.usage, err = e.Images.Usages(list)
+	}
+	return err
 }
 
 func (o *imagesOptions) write(a *app, list []*image.Image, now time.Time) error {
@@ -85,7 +124,7 @@ func createdOf(img *image.Image) time.Time {
 
 func (o *imagesOptions) matcher(images *image.Images) (func(*image.Image) bool, error) {
 	f := o.filter
-	if err := f.known(strings.Fields("reference dangling label before since"), strings.Fields("until")); err != nil {
+	if err := f.known(strings.Fields("reference dangling label before since until"), nil); err != nil {
 		return nil, err
 	}
 	dangling, isDangling, err := f.bool("dangling")
@@ -96,6 +135,10 @@ func (o *imagesOptions) matcher(images *image.Images) (func(*image.Image) bool, 
 		if _, err := path.Match(p, ""); err != nil {
 			return nil, fmt.Errorf("invalid filter 'reference=%s': %w", p, err)
 		}
+	}
+	until, err := untilMatcher(f)
+	if err != nil {
+		return nil, err
 	}
 	limit := map[string]time.Time{}
 	for _, name := range []string{"before", "since"} {
@@ -113,7 +156,7 @@ func (o *imagesOptions) matcher(images *image.Images) (func(*image.Image) bool, 
 			f.any("reference", func(p string) bool {
 				return slices.ContainsFunc(slices.Concat(img.Names, img.Digests), func(n string) bool { return matchReference(p, n) })
 			}) &&
-			f.labels(img.Config.Config.Labels) &&
+			f.labels(img.Config.Config.Labels) && until(createdOf(img)) &&
 			(before.IsZero() || createdOf(img).Before(before)) && (since.IsZero() || createdOf(img).After(since))
 	}, nil
 }
@@ -142,6 +185,7 @@ type imageRow struct {
 	digest           string
 	now              time.Time
 	noTrunc, digests bool
+	usage            *image.Usage // nil: not asked for
 }
 
 const noneText = "<none>"
@@ -150,7 +194,11 @@ const noneText = "<none>"
 // by digest as a line without one.
 func (o *imagesOptions) rows(img *image.Image, now time.Time) []*imageRow {
 	row := func(repo, tag, digest string) *imageRow {
-		return &imageRow{img: img, repo: repo, tag: tag, digest: digest, now: now, noTrunc: o.noTrunc, digests: o.digests}
+		r := &imageRow{img: img, repo: repo, tag: tag, digest: digest, now: now, noTrunc: o.noTrunc, digests: o.digests}
+		if u, ok := o.usage[img.ID]; ok {
+			r.usage = &u
+		}
+		return r
 	}
 	digests := map[string]string{} // repository -> digest
 	for _, d := range img.Digests {
@@ -187,7 +235,14 @@ func (o *imagesOptions) wanted(name string) bool {
 }
 
 func imageColumns() []column[*imageRow] {
-	na := func(*imageRow) string { return "N/A" }
+	used := func(f func(image.Usage) string) func(*imageRow) string {
+		return func(r *imageRow) string {
+			if r.usage == nil {
+				return "N/A"
+			}
+			return f(*r.usage)
+		}
+	}
 	return []column[*imageRow]{
 		{"Since", "CREATED", func(r *imageRow) string {
 			if s := r.since(); s != "" {
@@ -202,10 +257,10 @@ func imageColumns() []column[*imageRow] {
 		{"CreatedSince", "CREATED", (*imageRow).since},
 		{"CreatedAt", "CREATED AT", func(r *imageRow) string { return createdOf(r.img).Local().Format(createdLayout) }},
 		{"Size", "SIZE", (*imageRow).size},
-		{"Containers", "CONTAINERS", na},
+		{"Containers", "CONTAINERS", used(func(u image.Usage) string { return itoa(u.Containers) })},
 		{"VirtualSize", "SIZE", func(r *imageRow) string { return units.HumanSize(float64(r.img.Size)) }},
-		{"SharedSize", "SHARED SIZE", na},
-		{"UniqueSize", "UNIQUE SIZE", na},
+		{"SharedSize", "SHARED SIZE", used(func(u image.Usage) string { return units.HumanSize(float64(u.Shared)) })},
+		{"UniqueSize", "UNIQUE SIZE", used(func(u image.Usage) string { return units.HumanSize(float64(u.Unique)) })},
 	}
 }
 

@@ -35,7 +35,6 @@ cp
 diff
 events
 export
-history
 import
 login
 logout
@@ -64,21 +63,16 @@ container diff
 container export
 container pause
 container port
-container prune
 container rename
 container stats
 container top
 container unpause
 container update
 image build
-image history
 image import
-image prune
 image push
-system df
 system dial-stdio
 system events
-system prune
 `
 
 // absent is the value of a flag that tug does not have yet. Values that ask for

@@ -5,6 +5,26 @@ func storeCommands() []command {
 	const is = "IMAGE [IMAGE...]"
 	return []command{
 		{
+			names: []string{"history", "image history"}, usage: "IMAGE", args: exactly(1),
+			short: "Show the history of an image", setup: setupHistory,
+		},
+		{
+			names: []string{"image prune"}, args: exactly(0),
+			short: "Remove unused images", setup: setupImagePrune,
+		},
+		{
+			names: []string{"container prune"}, args: exactly(0),
+			short: "Remove all stopped containers", setup: setupContainerPrune,
+		},
+		{
+			names: []string{"system df"}, args: exactly(0),
+			short: "Show disk usage", setup: setupSystemDf,
+		},
+		{
+			names: []string{"system prune"}, args: exactly(0),
+			short: "Remove unused data", setup: setupSystemPrune,
+		},
+		{
 			names: []string{"save", "image save"}, usage: is, args: atLeast(1),
 			short: "Save one or more images to a tar archive (streamed to STDOUT by default)", setup: setupSave,
 		},

@@ -71,3 +71,99 @@ func (s *Images) Variants(img *Image) ([]*Image, error) {
 	}
 	return out, nil
 }
+
+// PlatformTree is what a name stands for: an index with its platforms, or an
+// image for one.
+type PlatformTree struct {
+	Image     *Image
+	Target    spec.Digest // of the index; else the image's ID
+	Platforms []PlatformImage
+}
+
+// PlatformImage is one platform of a PlatformTree.
+type PlatformImage struct {
+	Platform spec.Platform
+	Image    spec.Digest // empty where it is not in the store
+	Disk     int64       // bytes of its layers in the store
+	Content  int64       // bytes of its layers, config and manifest as the registry has them
+}
+
+// Platforms makes the trees of imgs.
+func (s *Images) Platforms(imgs []*Image) ([]*PlatformTree, error) {
+	disk, err := s.onDisk()
+	if err != nil {
+		return nil, err
+	}
+	ids, err := s.ids()
+	if err != nil {
+		return nil, err
+	}
+	byManifest := map[spec.Digest]*record{}
+	for _, id := range ids {
+		if r, err := s.readRecord(id); err == nil {
+			byManifest[r.Manifest] = r
+		}
+	}
+	var out []*PlatformTree
+	for _, img := range imgs {
+		t := &PlatformTree{Image: img, Target: img.ID}
+		if img.Target != nil && img.Target.Digest != img.Manifest {
+			t.Target = img.Target.Digest
+			for _, d := range s.entries(img.Target.Digest) {
+				p := PlatformImage{Platform: *d.Platform}
+				if r := byManifest[d.Digest]; r != nil {
+					p.Image, p.Disk, p.Content = r.ID, sumOf(r.Layers, disk), s.contentOf(d.Digest)
+				}
+				t.Platforms = append(t.Platforms, p)
+			}
+		}
+		if len(t.Platforms) == 0 {
+			t.Platforms = []PlatformImage{{img.Config.Platform, img.ID, sumOf(img.Layers(), disk), s.contentOf(img.Manifest)}}
+		}
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+// entries returns the images that an index in the store names with a platform.
+func (s *Images) entries(index spec.Digest) []spec.Descriptor {
+	b, err := s.readBlob(index)
+	if err != nil {
+		return nil
+	}
+	_, x, err := parseManifest(b, "")
+	if err != nil || x == nil {
+		return nil
+	}
+	var out []spec.Descriptor
+	for _, d := range x.Manifests {
+		if isImageEntry(d) && d.Platform != nil {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+func sumOf(layers []spec.Digest, sizes map[spec.Digest]int64) (sum int64) {
+	for d := range setOf(layers) {
+		sum += sizes[d]
+	}
+	return sum
+}
+
+// contentOf returns the bytes of an image as its manifest tells; 0 without one.
+func (s *Images) contentOf(manifest spec.Digest) int64 {
+	b, err := s.readBlob(manifest)
+	if err != nil {
+		return 0
+	}
+	m, _, err := parseManifest(b, "")
+	if err != nil || m == nil {
+		return 0
+	}
+	sum := int64(len(b)) + m.Config.Size
+	for _, l := range m.Layers {
+		sum += l.Size
+	}
+	return sum
+}

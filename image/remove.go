@@ -265,33 +265,44 @@ type references struct {
 // is held, so nothing is added meanwhile. Whatever cannot be read might need
 // anything, so then nothing may be removed.
 func (s *Images) needed() (references, error) {
-	refs := references{map[spec.Digest]bool{}, map[spec.Digest]bool{}}
 	recs, err := s.records()
 	if err != nil {
-		return refs, err
-	}
-	for _, r := range recs {
-		for _, d := range r.Blobs {
-			refs.blobs[d] = true
-		}
-		for _, d := range slices.Concat(r.Layers, r.Stack) {
-			refs.layers[d] = true
-		}
+		return references{}, err
 	}
 	containers, err := s.containers()
 	if err != nil {
-		return refs, err
+		return references{}, err
+	}
+	return neededBy(recs, containers), nil
+}
+
+// neededBy is what these images and containers need.
+func neededBy(recs []*record, containers []containerUse) references {
+	refs := references{map[spec.Digest]bool{}, map[spec.Digest]bool{}}
+	for _, r := range recs {
+		refs.add(r)
 	}
 	for _, c := range containers {
 		for _, d := range c.Layers {
 			refs.layers[d] = true
 		}
 	}
-	return refs, nil
+	return refs
+}
+
+// add adds what the image of r needs.
+func (refs references) add(r *record) {
+	for _, d := range r.Blobs {
+		refs.blobs[d] = true
+	}
+	for _, d := range slices.Concat(r.Layers, r.Stack) {
+		refs.layers[d] = true
+	}
 }
 
 // containerUse is what matters here of a container's config.json.
 type containerUse struct {
+	ID      string
 	ImageID spec.Digest
 	Layers  []spec.Digest
 }

@@ -1,0 +1,69 @@
+package engine
+
+import (
+	"context"
+
+	"tug/container"
+	"tug/errs"
+	"tug/image"
+	"tug/spec"
+)
+
+// Usage is what the store takes on the disk.
+type Usage struct {
+	Images     image.Total
+	Containers []*container.Summary // with their SizeRw
+}
+
+// Usage adds up the sizes of everything in the store. It costs a few reads per
+// object; of writable layers those of running containers are walked, and those
+// of others if they were not since they ended.
+func (e *Engine) Usage() (*Usage, error) {
+	var u Usage
+	var err error
+	if u.Images, err = e.Images.Total(); err != nil {
+		return nil, err
+	}
+	if u.Containers, err = e.Containers.List(); err != nil {
+		return nil, err
+	}
+	for _, c := range u.Containers {
+		if c.SizeRw, err = e.Containers.SizeRw(c); err != nil {
+			return nil, err
+		}
+	}
+	return &u, nil
+}
+
+// PruneContainers removes the containers that do not run and that match (nil:
+// all), or only tells which. It returns their IDs and what they had written. One
+// that is started meanwhile stays. On error what was removed so far is returned,
+// too.
+func (e *Engine) PruneContainers(ctx context.Context, match func(*container.Summary) bool, dryRun bool) (ids []string, space int64, err error) {
+	list, err := e.Containers.List()
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, c := range list {
+		switch c.State.Status {
+		case spec.StatusCreated, spec.StatusExited, spec.StatusDead:
+		default:
+			continue
+		}
+		if match != nil && !match(c) {
+			continue
+		}
+		size, err := e.Containers.SizeRw(c)
+		if err == nil && !dryRun {
+			err = e.Containers.Remove(ctx, c.ID, false, false)
+		}
+		if errs.Is(err, errs.Conflict) || errs.Is(err, errs.NotFound) {
+			continue
+		}
+		if err != nil {
+			return ids, space, err
+		}
+		ids, space = append(ids, c.ID), space+size
+	}
+	return ids, space, nil
+}
