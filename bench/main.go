@@ -31,6 +31,7 @@ type config struct {
 	containers int
 	conmons    int
 	files      int
+	images     int
 	dir        string
 }
 
@@ -38,12 +39,13 @@ func main() {
 	var c config
 	flag.StringVar(&c.bin, "bin", "bin", "directory of tug and tug-init")
 	flag.StringVar(&c.out, "o", "docs/benchmarks.md", "file to write; - is standard output")
-	flag.StringVar(&c.only, "only", "", "comma-separated parts: start, load, binary, memory (default all)")
+	flag.StringVar(&c.only, "only", "", "comma-separated parts: start, load, pull, ship, many, binary, memory (default all)")
 	flag.IntVar(&c.rounds, "rounds", 30, "rounds of start latency")
-	flag.IntVar(&c.loads, "loads", 5, "rounds of load and rmi")
+	flag.IntVar(&c.loads, "loads", 3, "rounds of load, pull, save and push")
 	flag.IntVar(&c.containers, "containers", 200, "running containers of tug, for memory")
 	flag.IntVar(&c.conmons, "conmons", 20, "running containers of podman, for memory")
 	flag.IntVar(&c.files, "files", 50000, "files in the layer to load")
+	flag.IntVar(&c.images, "images", 1000, "images in the store to list")
 	flag.StringVar(&c.dir, "dir", "", "where to work (default the system's temporary directory)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -61,6 +63,9 @@ var parts = []struct {
 }{
 	{"start", measureStart},
 	{"load", measureLoad},
+	{"pull", measurePull},
+	{"ship", measureShip},
+	{"many", measureMany},
 	{"binary", measureBinary},
 	{"memory", measureMemory},
 }

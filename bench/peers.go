@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -91,6 +93,61 @@ func (p *podman) clean() error {
 	_, err := p.command("rm", "--all", "--force", "--time", "0").run(ctx)
 	_, err2 := p.command("rmi", "--all", "--force").run(ctx)
 	return errors.Join(err, err2)
+}
+
+// docker is a Docker engine with directories and a socket of its own, without
+// networks, so that it changes nothing of the host's.
+type docker struct {
+	socket string
+	daemon *exec.Cmd
+}
+
+// newDocker starts an engine; nil when Debian's docker.io is not installed. It
+// is stopped when the lab is closed.
+func (l *lab) newDocker(ctx context.Context, name string) (*docker, error) {
+	if _, err := exec.LookPath("dockerd"); err != nil {
+		l.say("no dockerd, so no figures of Docker's (apt-get install docker.io)")
+		return nil, nil
+	}
+	dir := l.path(name)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	d := &docker{socket: "unix://" + filepath.Join(dir, "sock")}
+	d.daemon = exec.Command("dockerd", "-H", d.socket, "--data-root", filepath.Join(dir, "root"), "--exec-root", filepath.Join(dir, "exec"),
+		"--pidfile", filepath.Join(dir, "pid"), "--storage-driver", "overlay2",
+		"--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none")
+	d.daemon.Stdout, d.daemon.Stderr = log, log
+	if err := d.daemon.Start(); err != nil {
+		return nil, err
+	}
+	l.later(func() error { d.stop(); return nil })
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		if _, err := d.command("version").run(ctx); err == nil {
+			return d, nil
+		} else if time.Now().After(end) {
+			return nil, fmt.Errorf("dockerd does not answer: %w", err)
+		}
+	}
+}
+
+func (d *docker) command(args ...string) command {
+	return command{args: append([]string{"docker", "-H", d.socket}, args...)}
+}
+
+// stop ends the engine, and with it its containerd. It may be called twice,
+// and for no engine.
+func (d *docker) stop() {
+	if d == nil || d.daemon.ProcessState != nil {
+		return
+	}
+	_ = d.daemon.Process.Signal(syscall.SIGTERM)
+	_ = d.daemon.Wait() // its exit code says nothing
 }
 
 // bundle makes an OCI bundle of the small image for bare runc.
