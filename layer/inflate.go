@@ -1,15 +1,14 @@
 package layer
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"io"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
 	"tug/errs"
+	"tug/layer/deflate"
 	"tug/spec"
 )
 
@@ -65,66 +64,37 @@ func inflater(c compression, r io.Reader) (io.Reader, func(), error) {
 	return r, func() {}, nil
 }
 
-// members reads a gzip stream of any number of members. After the last one
-// only zeros may follow, the padding of tapes and block devices; gzip(1)
-// ignores those too. Anything else there is Corrupt.
+// members reads a gzip stream of any number of members. What follows the last
+// one and is no member is left out, as gzip(1) does: padding of tapes, and
+// garbage. The digest of the layer's blob covers it all the same.
 type members struct {
-	br *bufio.Reader
-	z  *gzip.Reader
+	src io.Reader
+	z   *deflate.Reader
 }
 
 func newMembers(r io.Reader) (*members, error) {
-	m := &members{br: bufio.NewReaderSize(r, 64<<10)}
-	var err error
-	if m.z, err = gzip.NewReader(m.br); err != nil {
-		return nil, inflateError(err)
-	}
-	m.z.Multistream(false)
-	return m, nil
+	m := &members{r, deflate.NewReader(r)}
+	return m, inflateError(m.z.Next())
 }
 
 func (m *members) Read(p []byte) (int, error) {
 	for {
 		n, err := m.z.Read(p)
-		if err != io.EOF {
-			return n, inflateError(err)
-		}
 		if n > 0 {
-			return n, nil
+			return n, nil // an error is met again
 		}
-		if err := m.next(); err != nil {
-			return 0, err
+		if err != io.EOF {
+			return 0, inflateError(err)
 		}
-	}
-}
-
-// next goes on to the next member, or returns io.EOF behind the last.
-func (m *members) next() error {
-	b, err := m.br.Peek(1)
-	if err != nil {
-		return err // io.EOF: the regular end
-	}
-	if b[0] == 0 {
-		return m.padding()
-	}
-	if err := m.z.Reset(m.br); err != nil {
-		if errors.Is(err, gzip.ErrHeader) {
-			return errs.New(errs.Corrupt, "garbage follows the layer's gzip data")
+		err = m.z.Next()
+		if errors.Is(err, deflate.ErrHeader) {
+			// Whoever hashes the blob goes at our pace.
+			if _, err = io.Copy(io.Discard, m.src); err == nil {
+				err = io.EOF
+			}
 		}
-		return inflateError(err)
-	}
-	m.z.Multistream(false)
-	return nil
-}
-
-func (m *members) padding() error {
-	for {
-		c, err := m.br.ReadByte()
 		if err != nil {
-			return err
-		}
-		if c != 0 {
-			return errs.New(errs.Corrupt, "garbage follows the layer's gzip data")
+			return 0, inflateError(err)
 		}
 	}
 }
