@@ -277,7 +277,12 @@ func (p *pull) addLayer(ctx context.Context, j job) (*layer.Layer, error) {
 			if !d.kept {
 				return nil, err
 			}
-			keep = false // there may be room for the layer alone
+			// There may be room for the layer alone, and where killed pulls left
+			// something, in its place.
+			keep = false
+			if err := p.s.Sweep(); err != nil {
+				return nil, err
+			}
 		default:
 			d.end(err != nil)
 			return l, err
