@@ -11,5 +11,13 @@ func exploreCommands() []command {
 			names: []string{"image diff"}, usage: "IMAGE IMAGE", args: exactly(2),
 			short: "Show how two images differ, in files and in config (exits with 0 also when they do)", setup: setupImageDiff,
 		},
+		{
+			names: []string{"image verify"}, usage: "[IMAGE...]", args: atLeast(0),
+			short: "Prove that what is on disk of images is what their digests say", setup: setupVerify,
+		},
+		{
+			names: []string{"system check"}, args: exactly(0),
+			short: "Check the store and, if asked to, mend it", setup: setupCheck,
+		},
 	}
 }

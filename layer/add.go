@@ -25,6 +25,7 @@ type Expect struct {
 	BlobSize int64       // of the stream as it comes; -1: unknown
 	DiffID   spec.Digest // of the uncompressed tar
 	Source   string      // where from, for meta.json
+	Replace  bool        // a layer of that digest in the store is damaged: take its place
 }
 
 // ingested is what went through the pipeline into a temporary directory.
@@ -100,8 +101,10 @@ func (l *Layers) addIn(ctx context.Context, be backend, dir string, lock *os.Fil
 		CRC32C: &in.crc, Root: in.tree.rootAttrs(), Opaque: in.tree.root.dir.opaque, Loose: in.tree.loose(),
 		Blobs: []spec.Descriptor{{MediaType: in.kind.mediaType(), Digest: in.blob, Size: in.blobSize}},
 	}
-	if found, err := l.known(info); found != nil || err != nil {
-		return found, err
+	if !want.Replace {
+		if found, err := l.known(info); found != nil || err != nil {
+			return found, err
+		}
 	}
 	p := &prepared{dir: dir, tree: in.tree, tar: tar, info: &info}
 	if err := be.prepare(ctx, p); err != nil {
@@ -116,7 +119,26 @@ func (l *Layers) addIn(ctx context.Context, be backend, dir string, lock *os.Fil
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if want.Replace {
+		if err := l.makeRoom(info.DiffID); err != nil {
+			return nil, err
+		}
+	}
 	return l.publish(dir, lock, info)
+}
+
+// makeRoom takes a damaged layer away for the one that is ready to replace it.
+// A crash in between leaves none, which is mended the same way.
+func (l *Layers) makeRoom(d spec.Digest) error {
+	refs, err := l.st.Refs(false)
+	if err != nil {
+		return err
+	}
+	defer refs.Close()
+	if err := l.Remove(d); err != nil && !errs.Is(err, errs.NotFound) {
+		return err
+	}
+	return nil
 }
 
 // syncLayer makes the files of a layer durable. Side by side: they share the

@@ -31,6 +31,15 @@ type backend interface {
 	mount(dir string, info Info) (*os.File, error)
 }
 
+// Backends names all storage backends, best first.
+func Backends() []string {
+	var names []string
+	for _, be := range backends() {
+		names = append(names, be.name())
+	}
+	return names
+}
+
 // prepared is the input of prepare. It may change info.IndexSize.
 type prepared struct {
 	dir  string

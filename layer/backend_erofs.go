@@ -2,7 +2,6 @@ package layer
 
 import (
 	"context"
-	"encoding/hex"
 	"os"
 	"path/filepath"
 
@@ -28,9 +27,7 @@ func (erofsBackend) prepare(_ context.Context, p *prepared) error {
 	if err != nil {
 		return err
 	}
-	var uuid [16]byte
-	hex.Decode(uuid[:], []byte(p.info.DiffID.Hex()[:min(32, len(p.info.DiffID.Hex()))]))
-	p.info.IndexSize, err = writeIndex(f, p.tree, p.tar, p.info.Size, uuid)
+	p.info.IndexSize, err = writeIndex(f, p.tree, p.tar, p.info.Size, indexID(p.info.DiffID))
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
