@@ -46,6 +46,9 @@ func (s *Images) Check(ctx context.Context, o CheckOptions) ([]Fault, error) {
 	if c.found, err = s.checkLayers(ctx, dirs, o.Quick); err != nil {
 		return nil, err
 	}
+	if err := c.expect(ctx); err != nil {
+		return nil, err
+	}
 	if err := c.structure(); err != nil {
 		return nil, err
 	}
@@ -67,11 +70,58 @@ type check struct {
 	o      CheckOptions
 	found  map[spec.Digest][]layer.Fault
 	faults []*Fault
+	stacks map[spec.Digest][]spec.Digest // what has to be mounted for images, where it is known
 	later  []func(context.Context) error // repairs that need no reference lock
 
 	names   []name
 	records []*record
 	blind   bool // a record or container is unreadable: it may need anything
+}
+
+// expect finds out what has to be mounted for each image.
+func (c *check) expect(ctx context.Context) error {
+	c.stacks = map[spec.Digest][]spec.Digest{}
+	ids, err := c.s.ids()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, id := range ids {
+		b, err := c.s.readBlob(id)
+		if err != nil {
+			continue
+		}
+		cfg, err := parseConfig(b)
+		if err != nil || slices.ContainsFunc(cfg.RootFS.DiffIDs, func(d spec.Digest) bool { return len(c.found[d]) > 0 }) {
+			continue
+		}
+		if c.lacks(id) {
+			continue // what is missing is made again when that is asked for
+		}
+		if !c.o.Quick || !c.loose(cfg.RootFS.DiffIDs) {
+			if stack, ok := c.s.expectedStack(ctx, cfg.RootFS.DiffIDs); ok {
+				c.stacks[id] = stack
+			}
+		}
+	}
+	return err
+}
+
+// lacks reports whether something that is mounted for an image is missing or
+// damaged.
+func (c *check) lacks(id spec.Digest) bool {
+	r, err := c.s.readRecord(id)
+	return err == nil && slices.ContainsFunc(r.Stack, func(d spec.Digest) bool {
+		_, gone := os.Lstat(c.s.st.Layer(d.Hex()))
+		return gone != nil || len(c.found[d]) > 0
+	})
+}
+
+// loose reports whether it takes reading layers to know what is mounted.
+func (c *check) loose(layers []spec.Digest) bool {
+	return slices.ContainsFunc(layers, func(d spec.Digest) bool {
+		info, err := c.s.layers.Info(d)
+		return err != nil || info.Loose > 0
+	})
 }
 
 // add notes a fault and, when repairing, mends it at once. mend returns what it
@@ -286,6 +336,9 @@ func (c *check) record(id spec.Digest) {
 			c.add(f, "", remake)
 		}
 	}
+	if stack := c.stacks[id]; cfg != nil && stack != nil && !slices.Equal(stack, r.stack()) && slices.Equal(r.Layers, cfg.RootFS.DiffIDs) {
+		c.add(stackFault(s, id), "", remake)
+	}
 	if cfg != nil && len(faults) == 0 && !c.o.Quick {
 		c.size(r, remake)
 	}
@@ -333,6 +386,13 @@ func (c *check) remakeRecord(id spec.Digest) error {
 		r.Pulled, r.Source = old.Pulled, old.Source
 	} else if fi, err := os.Lstat(s.st.Image(id.Hex())); err == nil {
 		r.Pulled = fi.ModTime().UTC()
+	}
+	stack := c.stacks[id]
+	if stack == nil {
+		return errors.New("what has to be mounted for it is not known as long as one of its layers is damaged or not read; check again")
+	}
+	if !slices.Equal(stack, r.Layers) {
+		r.Stack = stack
 	}
 	r.Size, _ = c.sumLayers(r.Layers)
 	s.findManifests(r)

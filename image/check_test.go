@@ -329,3 +329,48 @@ func TestVerify(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Layers that were made for an image are made again from those below.
+func TestRepairMade(t *testing.T) {
+	t.Parallel()
+	s := newImages(t, t.TempDir())
+	loadImages(t, s, &fixture.Image{Name: "test:linked", Layers: [][]byte{
+		fixture.NewLayer().File("a", 0o600, "content").Bytes(),
+		fixture.NewLayer().Link("b", "a").Bytes(),
+	}})
+	w := &ward{T: t, s: s, img: resolve(t, s, "test:linked")}
+	if len(w.img.Stack) != 3 {
+		t.Fatal("nothing was made: ", w.img.Stack)
+	}
+	made := s.st.Layer(w.img.Stack[2].Hex())
+	for name, harm := range map[string]func(){
+		"flipped": func() { flip(t, made+"/tar") },
+		"missing": func() { must(t, os.RemoveAll(made)) },
+		"not mounted": func() {
+			edit(t, w.record(), func(m map[string]any) { delete(m, "stack") })
+		},
+		"another order": func() {
+			edit(t, w.record(), func(m map[string]any) { x := m["stack"].([]any); x[0], x[1] = x[1], x[0] })
+		},
+		"record": func() { cut(t, w.record()) },
+	} {
+		if got, left := w.check(CheckOptions{}); got != "" || left {
+			t.Fatalf("before %s: %s", name, got)
+		}
+		harm()
+		if name != "record" {
+			if v, err := s.Verify(t.Context(), string(w.img.ID)); err != nil || len(v.Faults) == 0 {
+				t.Errorf("%s: verify found nothing (%v)", name, err)
+			}
+		}
+		if got, left := w.check(CheckOptions{Repair: true}); left || !strings.Contains(got, "[mended") {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	if got, left := w.check(CheckOptions{}); got != "" || left {
+		t.Error(got)
+	}
+	if img := resolve(t, s, "test:linked"); len(img.Stack) != 3 {
+		t.Error(img.Stack)
+	}
+}

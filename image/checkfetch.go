@@ -39,7 +39,7 @@ func (c *check) layers(keep references) {
 		}
 	})
 	for _, r := range c.records {
-		for _, d := range r.Layers {
+		for _, d := range slices.Concat(r.Layers, r.Stack) {
 			if _, err := os.Lstat(s.st.Layer(d.Hex())); errors.Is(err, fs.ErrNotExist) && c.found[d] == nil {
 				c.found[d] = []layer.Fault{{Kind: layer.FaultTar, What: "is missing"}}
 				c.layer(d)
@@ -89,6 +89,9 @@ func (c *check) mendLayer(ctx context.Context, d spec.Digest, found []layer.Faul
 	if (has(layer.FaultTar) || has(layer.FaultTree)) && c.o.Busy != nil && c.o.Busy(d) {
 		return "", errors.New("a running container uses it; stop it and check again")
 	}
+	if r := c.madeFor(d); r != nil && has(layer.FaultTar) {
+		return "made it again from the layers below", c.makeLayer(ctx, d, r)
+	}
 	if has(layer.FaultTar) {
 		return "fetched it again", c.fetchLayer(ctx, d)
 	}
@@ -106,6 +109,37 @@ func (c *check) mendLayer(ctx context.Context, d spec.Digest, found []layer.Faul
 		}
 	}
 	return "", fmt.Errorf("%s still %s", found[0].File, found[0].What)
+}
+
+// madeFor returns an image that layer d was made for; nil when d came with an
+// image.
+func (c *check) madeFor(d spec.Digest) *record {
+	var found *record
+	for _, r := range c.records {
+		if slices.Contains(r.Layers, d) {
+			return nil
+		}
+		if slices.Contains(r.Stack, d) {
+			found = r
+		}
+	}
+	return found
+}
+
+// makeLayer makes a layer again that was made for image r. It does not matter
+// that it is gone for a moment: it could not be used.
+func (c *check) makeLayer(ctx context.Context, d spec.Digest, r *record) error {
+	if err := c.s.layers.Remove(d); err != nil && !errs.Is(err, errs.NotFound) {
+		return err
+	}
+	stack, ok := c.s.expectedStack(ctx, r.Layers)
+	if !ok {
+		return errors.New("layers below it are damaged; check again when they are mended")
+	}
+	if !slices.Contains(stack, d) {
+		return errors.New("it does not follow from the layers below; check again")
+	}
+	return nil
 }
 
 // origin is a repository that an image came from.

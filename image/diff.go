@@ -45,7 +45,7 @@ func (s *Images) Compare(ctx context.Context, a, b string, times bool) (*Compari
 	for c.Common < min(len(la), len(lb)) && la[c.Common] == lb[c.Common] {
 		c.Common++
 	}
-	err = s.layers.Diff(ctx, la, lb, func(d layer.Difference) error {
+	err = s.layers.Diff(ctx, c.A.Stack, c.B.Stack, func(d layer.Difference) error {
 		if !times && d.Kind == layer.Changed {
 			if d.Detail &^= layer.DiffTimes; d.Detail == 0 {
 				return nil

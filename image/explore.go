@@ -47,7 +47,7 @@ func (s *Images) Explore(ctx context.Context, name string) (*Explored, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.layers.Merge(ctx, img.Layers())
+	m, err := s.layers.Merge(ctx, img.Layers(), img.Stack)
 	if err != nil {
 		if _, gone := s.readRecord(img.ID); errors.Is(gone, fs.ErrNotExist) {
 			return nil, noImage(name)

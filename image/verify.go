@@ -77,6 +77,7 @@ func (s *Images) Verify(ctx context.Context, name string) (*Verified, error) {
 	if cfg != nil {
 		layers = cfg.RootFS.DiffIDs
 	}
+	layers = slices.Concat(layers, r.Stack)
 	found, err := s.checkLayers(ctx, layers, false)
 	if err != nil {
 		return nil, err
@@ -92,6 +93,11 @@ func (s *Images) Verify(ctx context.Context, name string) (*Verified, error) {
 			v.Bytes += info.Size
 		}
 		v.Faults = append(v.Faults, s.layerFaults(d, found[d])...)
+	}
+	if cfg != nil && len(v.Faults) == 0 {
+		if stack, ok := s.expectedStack(ctx, cfg.RootFS.DiffIDs); ok && !slices.Equal(stack, r.stack()) {
+			v.Faults = append(v.Faults, stackFault(s, id))
+		}
 	}
 	return v, nil
 }
@@ -138,6 +144,29 @@ func (s *Images) checkRecord(r *record) ([]Fault, *spec.ImageConfig) {
 		add("names other layers than the image's config", "containers would see other files")
 	}
 	return faults, cfg
+}
+
+func stackFault(s *Images, id spec.Digest) Fault {
+	f := recordFault(s, id, "says that something else is mounted than follows from the image's layers")
+	f.Effect = "containers would see other files"
+	return f
+}
+
+// expectedStack returns what has to be mounted for layers; ok is false when
+// that cannot be found out, because one is missing or damaged.
+func (s *Images) expectedStack(ctx context.Context, layers []spec.Digest) (stack []spec.Digest, ok bool) {
+	for _, d := range layers {
+		l, err := s.layers.Get(d)
+		if err != nil {
+			return nil, false
+		}
+		defer l.Close()
+	}
+	stack, made, err := s.layers.Stack(ctx, layers)
+	for _, l := range made {
+		l.Close()
+	}
+	return stack, err == nil
 }
 
 func targetDigest(r *record) spec.Digest {

@@ -11,7 +11,7 @@ import (
 // Open returns the data of a regular file, holes as zeros. It reads from the
 // tar, until Merged.Close.
 func (m *Merged) Open(n *Node) io.Reader {
-	return &fileReader{tar: m.srcs[n.Layer].tar, i: n.ino}
+	return &fileReader{tar: m.srcs[n.pos].tar, i: n.ino}
 }
 
 // fileReader reads a file out of its layer's tar.
@@ -141,21 +141,18 @@ func (l *Layers) Diff(ctx context.Context, a, b []spec.Digest, f func(Difference
 	}
 	m := newMerger(ctx, l)
 	defer m.close()
-	base, err := m.stack(nil, a[:common], false)
+	base, err := m.stack(nil, a[:common])
 	if err != nil {
 		return err
 	}
 	below := m.srcs[:len(m.srcs):len(m.srcs)]
-	if common == 0 {
-		base = nil
-	}
-	left, err := m.stack(base, a[common:], false)
+	left, err := m.stack(base, a[common:])
 	if err != nil {
 		return err
 	}
 	d := &differ{m: m, srcsA: m.srcs, f: f}
 	m.srcs = below
-	right, err := m.stack(base, b[common:], false)
+	right, err := m.stack(base, b[common:])
 	if err != nil {
 		return err
 	}
@@ -177,28 +174,15 @@ func (d *differ) nodes(path string, a, b *Node) error {
 	if err := d.pair(path, a, b); err != nil {
 		return err
 	}
-	if path != "" {
-		path += "/"
-	}
-	x, y := a.Children, b.Children
-	for len(x) > 0 || len(y) > 0 {
-		var err error
+	return eachPair(path, a.Children, b.Children, func(path string, a, b *Node) error {
 		switch {
-		case len(y) == 0 || len(x) > 0 && x[0].Name < y[0].Name:
-			err = d.lone(path+x[0].Name, x[0], Removed)
-			x = x[1:]
-		case len(x) == 0 || y[0].Name < x[0].Name:
-			err = d.lone(path+y[0].Name, y[0], Added)
-			y = y[1:]
-		default:
-			err = d.nodes(path+x[0].Name, x[0], y[0])
-			x, y = x[1:], y[1:]
+		case b == nil:
+			return d.lone(path, a, Removed)
+		case a == nil:
+			return d.lone(path, b, Added)
 		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+		return d.nodes(path, a, b)
+	})
 }
 
 // pair compares two files of one name, without what is in them.
@@ -208,10 +192,10 @@ func (d *differ) pair(path string, a, b *Node) error {
 	}
 	var sa, sb *source
 	if len(d.srcsA) > 0 {
-		sa = d.srcsA[a.Layer]
+		sa = d.srcsA[a.pos]
 	}
 	if len(d.srcsB) > 0 {
-		sb = d.srcsB[b.Layer]
+		sb = d.srcsB[b.pos]
 	}
 	what, err := d.m.compare(sa, a.ino, sb, b.ino)
 	if err != nil || what == 0 {

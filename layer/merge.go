@@ -16,15 +16,16 @@ type Merged struct {
 	Root   *Node
 	Layers []Stacked // lowest first
 
-	srcs []*source
+	srcs  []*source // the stack
+	layer []int     // by position in the stack, the index in Layers
 }
 
 // Node is one name in a Merged. It does not change.
 type Node struct {
 	Name     string
-	Layer    int     // index of the layer that it comes from
 	Children []*Node // of directories, in the order of their bytes
 
+	pos int // of its layer in the stack
 	ino *inode
 }
 
@@ -141,21 +142,15 @@ const (
 type merger struct {
 	ctx     context.Context
 	l       *Layers
-	srcs    []*source // by index in the stack
+	srcs    []*source // by position in the stack
 	read    map[spec.Digest]*source
 	entries int
 	meta    int64
-
-	k    int
-	path []string // directories down to where it is at
-	out  *Stacked // of layer k; nil: changes are not wanted
-	all  []Stacked
-	gone map[*inode]uint32 // names that are gone, of files with several
-	buf  [2][]byte
+	buf     [2][]byte
 }
 
 func newMerger(ctx context.Context, l *Layers) *merger {
-	return &merger{ctx: ctx, l: l, read: map[spec.Digest]*source{}, gone: map[*inode]uint32{}}
+	return &merger{ctx: ctx, l: l, read: map[spec.Digest]*source{}}
 }
 
 func (m *merger) close() {
@@ -164,17 +159,41 @@ func (m *merger) close() {
 	}
 }
 
-// Merge reads a stack of layers, lowest first. Errors: NotFound for a layer
-// that is not there, Corrupt for a damaged one, Unsupported for a stack with
-// too many files to hold.
-func (l *Layers) Merge(ctx context.Context, layers []spec.Digest) (*Merged, error) {
+// Merge reads the layers of an image and the stack that is mounted for them
+// (see Layers.Stack), both lowest first. What was made to lie above a layer
+// counts as that layer's. Errors: NotFound for a layer that is not there, Corrupt
+// for a damaged one, Unsupported for a stack with too many files to hold.
+func (l *Layers) Merge(ctx context.Context, layers, stack []spec.Digest) (*Merged, error) {
 	m := newMerger(ctx, l)
-	root, err := m.stack(nil, layers, true)
+	out, err := m.merge(layers, stack)
 	if err != nil {
 		m.close()
-		return nil, err
 	}
-	return &Merged{Root: root, Layers: m.all, srcs: m.srcs}, nil
+	return out, err
+}
+
+func (m *merger) merge(layers, stack []spec.Digest) (*Merged, error) {
+	c := &changes{m: m, gone: map[*inode]uint32{}}
+	root, _ := m.stack(nil, nil)
+	for at := 0; at < len(stack); {
+		next := at + 1 // behind the layer and what was made for it
+		for next < len(stack) && (len(c.all)+1 >= len(layers) || stack[next] != layers[len(c.all)+1]) {
+			next++
+		}
+		after, err := m.stack(root, stack[at:next])
+		if err != nil {
+			return nil, err
+		}
+		for n := at; n < next; n++ {
+			c.layer, c.made = append(c.layer, len(c.all)), append(c.made, n > at)
+		}
+		c.all = append(c.all, Stacked{Info: m.srcs[at].held.Info})
+		if err := c.between(root, after); err != nil {
+			return nil, err
+		}
+		root, at = after, next
+	}
+	return &Merged{Root: root, Layers: c.all, srcs: m.srcs, layer: c.layer}, nil
 }
 
 // Close lets go of the layers.
@@ -186,6 +205,14 @@ func (m *Merged) Close() {
 			s.close()
 		}
 	}
+}
+
+// LayerOf returns the index in m.Layers of the layer that n comes from.
+func (m *Merged) LayerOf(n *Node) int {
+	if len(m.layer) == 0 {
+		return 0
+	}
+	return m.layer[n.pos]
 }
 
 // open reads one layer, once.
@@ -214,158 +241,174 @@ func (m *merger) open(d spec.Digest) (*source, error) {
 	return s, nil
 }
 
-// stack puts layers on root, which may be nil.
-func (m *merger) stack(root *Node, layers []spec.Digest, changes bool) (*Node, error) {
+// stack puts layers on root; nil is the empty tree.
+func (m *merger) stack(root *Node, layers []spec.Digest) (*Node, error) {
+	if root == nil {
+		limits := Limits{}.withDefaults()
+		root = &Node{ino: newTree(&limits).root}
+	}
 	for _, d := range layers {
 		s, err := m.open(d)
 		if err != nil {
 			return nil, err
 		}
 		m.srcs = append(m.srcs, s)
-		m.k = len(m.srcs) - 1
-		if changes {
-			m.all = append(m.all, Stacked{Info: s.held.Info})
-			m.out = &m.all[m.k]
+		n := m.dir("", root, s.tree.root, false)
+		if !s.tree.rooted {
+			// The root directory has the attributes of the highest layer with
+			// an entry for it.
+			n.pos, n.ino = root.pos, root.ino
 		}
-		if root, err = m.root(root, s.tree); err != nil {
-			return nil, err
-		}
-	}
-	if root == nil {
-		limits := Limits{}.withDefaults()
-		root = &Node{ino: newTree(&limits).root}
+		root = n
 	}
 	return root, nil
 }
 
-// root puts a layer on what is below. The root directory of a layer whose tar
-// has no entry for it keeps its attributes.
-func (m *merger) root(low *Node, t *tree) (*Node, error) {
-	n, err := m.dir("", low, t.root, false)
-	if err == nil && low != nil && !t.rooted {
-		n.Layer, n.ino = low.Layer, low.ino
-	}
-	return n, err
-}
-
 // dir puts directory up on low, which may be nil or of another kind. With hide
-// nothing of low shows through.
-func (m *merger) dir(name string, low *Node, up *inode, hide bool) (*Node, error) {
-	if err := m.ctx.Err(); err != nil {
-		return nil, context.Cause(m.ctx)
-	}
-	n := &Node{Name: name, Layer: m.k, ino: up}
+// nothing of low shows through. low stays as it is.
+func (m *merger) dir(name string, low *Node, up *inode, hide bool) *Node {
+	n := &Node{Name: name, pos: len(m.srcs) - 1, ino: up}
 	hide = hide || up.dir.opaque
 	var lower []*Node
 	if low != nil {
 		lower = low.Children
+		if up.dir.implied && low.IsDir() {
+			n.pos, n.ino = low.pos, low.ino
+		}
 	}
 	n.Children = make([]*Node, 0, max(len(lower), len(up.dir.sorted)))
-	add := func(c *Node, err error) error {
-		if c != nil {
+	keep := func(c *Node) {
+		if !hide {
 			n.Children = append(n.Children, c)
 		}
-		return err
-	}
-	if name != "" {
-		m.path = append(m.path, name)
-		defer func() { m.path = m.path[:len(m.path)-1] }()
 	}
 	for _, c := range up.dir.sorted {
 		for len(lower) > 0 && lower[0].Name < c.name {
-			if err := add(m.keep(lower[0], hide), nil); err != nil {
-				return nil, err
-			}
+			keep(lower[0])
 			lower = lower[1:]
 		}
 		var under *Node
 		if len(lower) > 0 && lower[0].Name == c.name {
 			under, lower = lower[0], lower[1:]
 		}
-		if err := add(m.entry(c.name, under, c.ino, hide)); err != nil {
-			return nil, err
+		switch {
+		case c.ino.isWhiteout():
+		case c.ino.isDir():
+			n.Children = append(n.Children, m.dir(c.name, under, c.ino, hide))
+		case under != nil && under.ino == c.ino: // the same layer once more
+			n.Children = append(n.Children, under)
+		default:
+			n.Children = append(n.Children, &Node{Name: c.name, pos: len(m.srcs) - 1, ino: c.ino})
 		}
 	}
 	for _, c := range lower {
-		if err := add(m.keep(c, hide), nil); err != nil {
-			return nil, err
-		}
+		keep(c)
 	}
-	return n, nil
+	return n
 }
 
-// keep is an entry that only lower layers have.
-func (m *merger) keep(low *Node, hide bool) *Node {
-	if !hide {
-		return low
+// changes finds out what layers do to each other.
+type changes struct {
+	m     *merger
+	all   []Stacked
+	layer []int             // by position in the stack, the index in all
+	made  []bool            // by position: made for the layer below it
+	gone  map[*inode]uint32 // names that are gone, of files with several
+	out   *Stacked          // the layer that is looked at
+}
+
+// between lists what the newest layer changed.
+func (c *changes) between(before, after *Node) error {
+	c.out = &c.all[len(c.all)-1]
+	return c.below("", before, after)
+}
+
+// below compares what is in two directories; before may be of another kind.
+func (c *changes) below(dir string, before, after *Node) error {
+	if err := c.m.ctx.Err(); err != nil {
+		return context.Cause(c.m.ctx)
 	}
-	m.removed(low)
+	return eachPair(dir, before.Children, after.Children, func(path string, a, b *Node) error {
+		switch {
+		case a == b:
+			return nil
+		case b == nil:
+			d := c.drop(a)
+			c.out.Changes = append(c.out.Changes, Change{
+				Kind: Removed, Path: path, Size: d.size, Files: d.files - 1, Mode: uint32(a.ino.mode), Wasted: d.wasted,
+			})
+			return nil
+		case a == nil:
+			c.brings(Change{Kind: Added, Path: path}, b)
+			return c.below(path, &Node{}, b)
+		case a.IsDir() && b.IsDir():
+			if d := attrDiff(a.ino, b.ino) &^ DiffTimes; d != 0 {
+				c.brings(Change{Kind: Changed, Path: path, Detail: d}, b)
+			}
+			return c.below(path, a, b)
+		}
+		return c.replaced(path, a, b)
+	})
+}
+
+// eachPair calls f for all names in two directories, with nil for what one has
+// not.
+func eachPair(dir string, x, y []*Node, f func(path string, a, b *Node) error) error {
+	if dir != "" {
+		dir += "/"
+	}
+	for len(x) > 0 || len(y) > 0 {
+		var a, b *Node
+		if len(y) == 0 || len(x) > 0 && x[0].Name <= y[0].Name {
+			a = x[0]
+		}
+		if len(x) == 0 || len(y) > 0 && y[0].Name <= x[0].Name {
+			b = y[0]
+		}
+		name := ""
+		if a != nil {
+			name, x = a.Name, x[1:]
+		}
+		if b != nil {
+			name, y = b.Name, y[1:]
+		}
+		if err := f(dir+name, a, b); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-// entry puts one entry of the layer on what is below it, which may be nil.
-func (m *merger) entry(name string, low *Node, up *inode, hide bool) (*Node, error) {
-	if up.isWhiteout() {
-		if low != nil {
-			m.removed(low)
-		}
-		return nil, nil
-	}
-	if low == nil {
-		m.change(Change{Kind: Added, Path: m.at(name)}, up)
-		return m.whole(name, nil, up, hide)
-	}
-	if up.isDir() && low.IsDir() {
-		if d := attrDiff(low.ino, up) &^ DiffTimes; d != 0 {
-			m.change(Change{Kind: Changed, Path: m.at(name), Detail: d}, up)
-		}
-		return m.dir(name, low, up, hide)
-	}
-	if low.ino == up {
-		return low, nil // the same layer once more
-	}
-	d, err := m.diff(low, up)
+// replaced is a name that shows another file now.
+func (c *changes) replaced(path string, a, b *Node) error {
+	d, err := c.m.compare(c.m.srcs[a.pos], a.ino, c.m.srcs[b.pos], b.ino)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	_, gone := m.drop(low)
-	m.change(Change{Kind: Changed, Path: m.at(name), Detail: d, Wasted: gone.wasted}, up)
-	return m.whole(name, nil, up, hide)
+	if c.made[b.pos] && d == 0 {
+		return nil // a copy for a hard link to it
+	}
+	gone := c.drop(a)
+	c.brings(Change{Kind: Changed, Path: path, Detail: d, Wasted: gone.wasted}, b)
+	return c.below(path, &Node{}, b)
 }
 
-// whole is an entry with nothing below it.
-func (m *merger) whole(name string, low *Node, up *inode, hide bool) (*Node, error) {
-	if up.isDir() {
-		return m.dir(name, low, up, hide)
-	}
-	return &Node{Name: name, Layer: m.k, ino: up}, nil
-}
-
-func (m *merger) at(name string) string {
-	if m.out == nil {
-		return ""
-	}
-	return strings.Join(append(m.path, name), "/")
-}
-
-// change notes what the layer brings.
-func (m *merger) change(c Change, i *inode) {
-	if m.out == nil {
-		return
-	}
-	c.Mode = uint32(i.mode)
+// brings notes what the layer brings.
+func (c *changes) brings(change Change, n *Node) {
+	i := n.ino
+	change.Mode = uint32(i.mode)
 	if i.kind() == kindReg {
-		c.Size = i.size
+		change.Size = i.size
 	}
-	m.out.Changes = append(m.out.Changes, c)
+	c.out.Changes = append(c.out.Changes, change)
 	if i.isDir() {
 		return
 	}
-	m.out.Files++
-	if i.kind() == kindReg && !i.counted {
+	c.out.Files++
+	if i.kind() == kindReg && !i.counted && !c.made[n.pos] {
 		// Names of one file count once; this tree is nobody else's.
 		i.counted = true
-		m.out.Data += i.stored()
+		c.out.Data += i.stored()
 	}
 }
 
@@ -376,36 +419,22 @@ type dropped struct {
 	wasted int64
 }
 
-// removed notes that a name of lower layers is gone.
-func (m *merger) removed(low *Node) {
-	if m.out == nil {
-		return
-	}
-	size, d := m.drop(low)
-	m.out.Changes = append(m.out.Changes, Change{
-		Kind: Removed, Path: m.at(low.Name), Size: size, Files: d.files - 1, Mode: uint32(low.ino.mode), Wasted: d.wasted,
-	})
-}
-
 // drop counts what becomes invisible with low.
-func (m *merger) drop(low *Node) (size int64, d dropped) {
-	if m.out == nil {
-		return 0, d
-	}
+func (c *changes) drop(low *Node) (d dropped) {
 	d.files = 1
 	if i := low.ino; i.kind() == kindReg {
 		d.size = i.size
-		if m.gone[i]++; m.gone[i] == i.nlink {
+		if c.gone[i]++; c.gone[i] == i.nlink && !c.made[low.pos] {
 			d.wasted = i.stored()
-			m.all[low.Layer].Wasted += d.wasted
-			m.out.Hides += d.wasted
+			c.all[c.layer[low.pos]].Wasted += d.wasted
+			c.out.Hides += d.wasted
 		}
 	}
-	for _, c := range low.Children {
-		_, s := m.drop(c)
+	for _, n := range low.Children {
+		s := c.drop(n)
 		d.files, d.size, d.wasted = d.files+s.files, satAdd(d.size, s.size), d.wasted+s.wasted
 	}
-	return d.size, d
+	return d
 }
 
 // isWhiteout reports whether i stands for a whiteout.
@@ -471,12 +500,4 @@ func sameXattrs(a, b *inode) bool {
 		}
 	}
 	return true
-}
-
-// diff compares the file low with what replaces it.
-func (m *merger) diff(low *Node, up *inode) (Detail, error) {
-	if m.out == nil {
-		return 0, nil
-	}
-	return m.compare(m.srcs[low.Layer], low.ino, m.srcs[m.k], up)
 }

@@ -34,7 +34,7 @@ func addTars(t testing.TB, l *Layers, tars ...[]byte) []spec.Digest {
 
 func merge(t testing.TB, l *Layers, ids ...spec.Digest) *Merged {
 	t.Helper()
-	m, err := l.Merge(t.Context(), ids)
+	m, err := l.Merge(t.Context(), ids, ids)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func mergedPaths(t testing.TB, m *Merged) (lines []string) {
 	var walk func(path string, n *Node)
 	walk = func(path string, n *Node) {
 		f := n.File(path)
-		line := fmt.Sprintf("%s %o from %d", path, f.Mode, n.Layer)
+		line := fmt.Sprintf("%s %o from %d", path, f.Mode, m.LayerOf(n))
 		if f.IsRegular() {
 			b, err := io.ReadAll(m.Open(n))
 			if err != nil {
@@ -79,9 +79,9 @@ func TestMerge(t *testing.T) {
 	)
 	m := merge(t, l, ids...)
 	want := []string{
-		` 40755 from 2`, `body 100644 from 1 "xyz"`, `body2 100644 from 0 "abc"`, `d 40755 from 1`, `d/keep 100644 from 0 "keep"`,
+		` 40755 from 2`, `body 100644 from 1 "xyz"`, `body2 100644 from 0 "abc"`, `d 40755 from 0`, `d/keep 100644 from 0 "keep"`,
 		`kind 40755 from 1`, `kind/in 100644 from 1 "in"`, `ln 120777 from 1`, `mode 100600 from 1 "same bytes"`, `new 100644 from 1 "new"`,
-		`o 40755 from 1`, `o/again 100644 from 1 "old"`, `o/sub 40755 from 1`, `o/sub/y 100644 from 1 "y"`, `tree 100644 from 2 "now a file"`,
+		`o 40755 from 0`, `o/again 100644 from 1 "old"`, `o/sub 40755 from 0`, `o/sub/y 100644 from 1 "y"`, `tree 100644 from 2 "now a file"`,
 	}
 	if diff := cmp.Diff(want, mergedPaths(t, m)); diff != "" {
 		t.Error(diff)
@@ -142,10 +142,13 @@ func TestMergeRandom(t *testing.T) {
 		seen := map[any]bool{}
 		var walk func(path string, n *Node)
 		walk = func(path string, n *Node) {
-			got[path] = fmt.Sprintf("%d %o %d", n.Layer, n.ino.mode, n.File(path).Size)
+			got[path] = fmt.Sprintf("%d %o %d", m.LayerOf(n), n.ino.mode, n.File(path).Size)
+			if n.IsDir() {
+				got[path] = "directory" // which one's, depends on who has an entry for it
+			}
 			if !seen[n.Same()] {
 				seen[n.Same()] = true
-				visible[n.Layer] += n.Stored()
+				visible[m.LayerOf(n)] += n.Stored()
 			}
 			for _, c := range n.Children {
 				walk(strings.TrimPrefix(path+"/"+c.Name, "/"), c)
@@ -193,6 +196,9 @@ func applyWalk(t testing.TB, l *Layers, tree map[string]string, id spec.Digest, 
 				clear(f.Path, false)
 			case !hide && !f.Whiteout:
 				tree[f.Path] = fmt.Sprintf("%d %o %d", k, f.Mode, f.Size)
+				if f.IsDir() {
+					tree[f.Path] = "directory"
+				}
 			}
 			return nil
 		})
@@ -232,6 +238,48 @@ func checkDiff(t testing.TB, l *Layers, ids []spec.Digest, all map[string]string
 	}
 	if diff := cmp.Diff(names, got); diff != "" {
 		t.Fatalf("seed %d: diff:\n%s", seed, diff)
+	}
+}
+
+// What was made for hard links into lower layers counts for the layer with the
+// link, and is no waste.
+func TestMergeStack(t *testing.T) {
+	l := openTestLayers(t)
+	ids := addTars(t, l,
+		fixture.NewLayer().Dir("d", 0o700).File("d/a", 0o600, "content").Bytes(),
+		fixture.NewLayer().Link("d/b", "d/a").File("d/c", 0o644, "c").Bytes(),
+		fixture.NewLayer().File("d/.wh.a", 0, "").Bytes())
+	stack, made, err := l.Stack(t.Context(), ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll(made)
+	if len(stack) <= len(ids) {
+		t.Fatal("nothing was made")
+	}
+	m, err := l.Merge(t.Context(), ids, stack)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	want := []string{` 40755 from 2`, `d 40700 from 2`, `d/b 100600 from 1 "content"`, `d/c 100644 from 1 "c"`}
+	if diff := cmp.Diff(want, mergedPaths(t, m)); diff != "" {
+		t.Error(diff)
+	}
+	var changes []string
+	for k, s := range m.Layers {
+		for _, c := range s.Changes {
+			changes = append(changes, fmt.Sprintf("%d %s %s %v %d", k, c.Kind, c.Path, c.Detail.Words(), c.Wasted))
+		}
+		changes = append(changes, fmt.Sprintf("%d: data %d wasted %d", k, s.Data, s.Wasted))
+	}
+	want = []string{
+		"0 A d [] 0", "0 A d/a [] 0", "0: data 7 wasted 0",
+		"1 A d/b [] 0", "1 A d/c [] 0", "1: data 1 wasted 0",
+		"2 D d/a [] 0", "2: data 0 wasted 0",
+	}
+	if diff := cmp.Diff(want, changes); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -316,12 +364,12 @@ func TestFileReader(t *testing.T) {
 func TestMergeErrors(t *testing.T) {
 	l := openTestLayers(t)
 	ids := addTars(t, l, fixture.NewLayer().File("f", 0o644, "x").Bytes())
-	if _, err := l.Merge(t.Context(), append(ids, spec.DigestOf(nil))); !errs.Is(err, errs.NotFound) {
+	if _, err := l.Merge(t.Context(), nil, append(ids, spec.DigestOf(nil))); !errs.Is(err, errs.NotFound) {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := l.Merge(ctx, ids); !errors.Is(err, context.Canceled) {
+	if _, err := l.Merge(ctx, ids, ids); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	// Nothing stays locked.
@@ -344,7 +392,7 @@ func BenchmarkMerge(b *testing.B) {
 	}
 	ids := addTars(b, l, low.Bytes(), up.Bytes())
 	for b.Loop() {
-		m, err := l.Merge(b.Context(), ids)
+		m, err := l.Merge(b.Context(), ids, ids)
 		if err != nil {
 			b.Fatal(err)
 		}

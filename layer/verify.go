@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"maps"
@@ -89,6 +90,7 @@ type checking struct {
 	tree   *tree
 	tar    *os.File
 	size   int64
+	crc    uint32 // of the tar
 
 	mu     sync.Mutex
 	faults []Fault
@@ -221,6 +223,7 @@ func (c *checking) contents(hasIndex, hasTree bool) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { sum, hashErr = c.hash() })
 	limits := c.l.Limits.withDefaults()
+	limits.Entries = max(limits.Entries, int(c.size/blockSize)) // as of one that was accepted before
 	if c.tree, treeErr = readTree(&fileBlocks{f: c.tar, size: c.size}, &limits); treeErr == nil && hasIndex {
 		treeErr = c.index()
 	}
@@ -250,6 +253,8 @@ func (c *checking) contents(hasIndex, hasTree bool) error {
 
 func (c *checking) hash() (spec.Digest, error) {
 	h := sha256.New()
+	crc := crc32.New(castagnoli())
+	defer func() { c.crc = crc.Sum32() }()
 	buf := make([]byte, 1<<20)
 	for off := int64(0); off < c.size; {
 		if c.ctx.Err() != nil {
@@ -257,6 +262,7 @@ func (c *checking) hash() (spec.Digest, error) {
 		}
 		n, err := c.tar.ReadAt(buf[:min(int64(len(buf)), c.size-off)], off)
 		h.Write(buf[:n])
+		crc.Write(buf[:n])
 		off += int64(n)
 		if err != nil && n == 0 {
 			if err == io.EOF {
@@ -280,10 +286,13 @@ func (c *checking) compareMeta(hasIndex bool) {
 	for _, v := range []struct {
 		what      string
 		got, want int64
-	}{{"Size", c.info.Size, is.Size}, {"Content", c.info.Content, is.Content}, {"Entries", int64(c.info.Entries), int64(is.Entries)}} {
+	}{{"Size", c.info.Size, is.Size}, {"Content", c.info.Content, is.Content}, {"Entries", int64(c.info.Entries), int64(is.Entries)}, {"Loose", int64(c.info.Loose), int64(is.Loose)}} {
 		if v.got != v.want {
 			wrong(v.what, v.got, v.want)
 		}
+	}
+	if c.info.CRC32C != nil && *c.info.CRC32C != c.crc {
+		wrong("CRC32C", *c.info.CRC32C, c.crc)
 	}
 	if c.info.Opaque != is.Opaque {
 		wrong("Opaque", c.info.Opaque, is.Opaque)
@@ -307,7 +316,7 @@ func (c *checking) compareMeta(hasIndex bool) {
 
 // infoOf is what meta.json says of a tar, as far as that follows from it.
 func infoOf(t *tree, size int64) Info {
-	return Info{Size: size, Content: t.content, Entries: t.entries, Root: t.rootAttrs(), Opaque: t.root.dir.opaque}
+	return Info{Size: size, Content: t.content, Entries: t.entries, Root: t.rootAttrs(), Opaque: t.root.dir.opaque, Loose: t.loose()}
 }
 
 func sameAttrs(a, b *Attrs) bool {
@@ -581,8 +590,7 @@ func (l *Layers) remake(ctx context.Context, d spec.Digest) error {
 	if err != nil {
 		return err
 	}
-	limits := l.Limits.withDefaults()
-	t, err := readTree(&fileBlocks{f: tar, size: fi.Size()}, &limits)
+	t, err := l.readAgain(Info{Size: fi.Size(), Entries: int(fi.Size() / blockSize)}, tar, nil)
 	if err != nil {
 		return damaged(d, fmt.Sprintf("its tar cannot be read: %v", err))
 	}
