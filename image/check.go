@@ -233,6 +233,19 @@ func (c *check) leftovers() {
 			c.leftover(path, "was left by a pull that was killed", func() error { return os.Remove(path) })
 		}
 	})
+	// What a partial download says of itself is compared by who goes on with it.
+	eachEntry(filepath.Dir(st.Partial("x")), func(e os.DirEntry, path string) {
+		fi, err := e.Info()
+		switch {
+		case err != nil:
+		case !spec.IsHex64(e.Name()) || !fi.Mode().IsRegular():
+			c.foreign(path)
+		case time.Since(fi.ModTime()) > keepUnused && c.free(path, fi):
+			c.leftover(path, "was left by a pull that nobody went on with", func() error { return os.Remove(path) })
+		default:
+			c.mode(path)
+		}
+	})
 	for _, dir := range []string{filepath.Dir(st.Blob("x")), st.Images(), st.Names()} {
 		eachEntry(dir, func(e os.DirEntry, path string) {
 			if strings.HasPrefix(e.Name(), ".new-") {
