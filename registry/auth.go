@@ -37,6 +37,7 @@ import (
 type authorizer struct {
 	c      *Client
 	at     *endpoint
+	url    string // of the API: https://HOST/v2/
 	origin string
 	cred   Credentials
 

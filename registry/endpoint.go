@@ -30,6 +30,22 @@ type endpoint struct {
 // mirrorRest is how long a mirror that could not be reached is left alone.
 const mirrorRest = time.Minute
 
+// AvoidMirrors makes this Client leave ref's mirrors alone for a while, and
+// reports whether there was one that it did not leave alone already. It is for
+// readers of blobs who find that the bytes are not what was asked for: trying
+// again is then worth it.
+func (c *Client) AvoidMirrors(ref spec.Reference) bool {
+	all, err := c.sources(ref)
+	found := false
+	for _, e := range all {
+		if err == nil && e.mirror && !e.resting() {
+			e.failed.Store(time.Now().UnixNano())
+			found = true
+		}
+	}
+	return found
+}
+
 func (e *endpoint) resting() bool {
 	at := e.failed.Load()
 	return at != 0 && time.Since(time.Unix(0, at)) < mirrorRest
@@ -179,7 +195,7 @@ func (s *session) login(ctx context.Context, c *Client, actions string) error {
 	if err == nil {
 		a.scopes = []string{"repository:" + path + ":" + actions}
 		s.client = &http.Client{Transport: a, CheckRedirect: c.redirectPolicy(s.at)}
-		s.url = a.origin + "/v2/" + path + "/"
+		s.url = a.url + path + "/"
 		// Wrong credentials are told before anything is asked for.
 		_, err = a.authorization(ctx)
 	}
@@ -204,7 +220,8 @@ func (c *Client) ping(ctx context.Context, e *endpoint, cred Credentials) (*auth
 	for _, scheme := range schemes {
 		a := &authorizer{c: c, at: e, cred: cred}
 		err := c.retry(ctx, func() error {
-			req, err := http.NewRequestWithContext(e.own(ctx), http.MethodGet, scheme+"://"+address(e.host)+"/v2/", nil)
+			a.url = scheme + "://" + address(e.host) + "/v2/"
+			req, err := http.NewRequestWithContext(e.own(ctx), http.MethodGet, a.url, nil)
 			if err != nil {
 				return errs.New(errs.Invalid, "invalid registry %q: %w", e.host, err)
 			}

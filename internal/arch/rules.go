@@ -27,7 +27,7 @@ var importTable = []row{
 
 	// The nouns.
 	{"layer", []string{"state", "spec"}},
-	{"registry", []string{"spec"}},
+	{"registry", []string{"spec", "state"}}, // state for edits of config files
 	{"image", []string{"layer", "registry"}},
 	{"runtime", []string{"spec", "sys"}},
 	{"runtime/plan", []string{"spec", "sys"}},    // what runtime and boot tell each other
