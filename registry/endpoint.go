@@ -208,6 +208,13 @@ func (s *session) login(ctx context.Context, c *Client, actions string) error {
 // ping asks e what it speaks. It follows no redirect: whoever answers from
 // elsewhere must not say where credentials go.
 func (c *Client) ping(ctx context.Context, e *endpoint, cred Credentials) (*authorizer, error) {
+	return c.pingAt(ctx, e, cred, "/v2/", func(status int) bool {
+		return status < 400 || status == http.StatusForbidden
+	})
+}
+
+// pingAt is ping at a path; fine says which statuses, beside 401, will do.
+func (c *Client) pingAt(ctx context.Context, e *endpoint, cred Credentials, path string, fine func(int) bool) (*authorizer, error) {
 	schemes := []string{"https"}
 	switch {
 	case e.scheme != "":
@@ -215,32 +222,10 @@ func (c *Client) ping(ctx context.Context, e *endpoint, cred Credentials) (*auth
 	case e.plain:
 		schemes = append(schemes, "http")
 	}
-	client := &http.Client{Transport: c.base, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	var failed []error
 	for _, scheme := range schemes {
-		a := &authorizer{c: c, at: e, cred: cred}
-		err := c.retry(ctx, func() error {
-			a.url = scheme + "://" + address(e.host) + "/v2/"
-			req, err := http.NewRequestWithContext(e.own(ctx), http.MethodGet, a.url, nil)
-			if err != nil {
-				return errs.New(errs.Invalid, "invalid registry %q: %w", e.host, err)
-			}
-			resp, err := client.Do(req)
-			if err != nil {
-				return err
-			}
-			defer resp.Body.Close()
-			a.origin = originOf(req.URL)
-			a.ch = nil
-			switch {
-			case resp.StatusCode == http.StatusUnauthorized:
-				a.ch = pickChallenge(resp.Header)
-			case resp.StatusCode >= 400 && resp.StatusCode != http.StatusForbidden:
-				return readStatus(resp, "ping")
-			}
-			io.Copy(io.Discard, io.LimitReader(resp.Body, 4<<10)) // the connection can be used again
-			return nil
-		})
+		a := &authorizer{c: c, at: e, cred: cred, url: scheme + "://" + address(e.host) + path}
+		err := c.retry(ctx, func() error { return a.ping(ctx, fine) })
 		if err == nil {
 			return a, nil
 		}
@@ -251,6 +236,28 @@ func (c *Client) ping(ctx context.Context, e *endpoint, cred Credentials) (*auth
 		}
 	}
 	return nil, errors.Join(failed...)
+}
+
+func (a *authorizer) ping(ctx context.Context, fine func(int) bool) error {
+	client := &http.Client{Transport: a.c.base, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	req, err := http.NewRequestWithContext(a.at.own(ctx), http.MethodGet, a.url, nil)
+	if err != nil {
+		return errs.New(errs.Invalid, "invalid registry %q: %w", a.at.host, err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	a.origin, a.ch = originOf(req.URL), nil
+	switch {
+	case resp.StatusCode == http.StatusUnauthorized:
+		a.ch = pickChallenge(resp.Header)
+	case !fine(resp.StatusCode):
+		return readStatus(resp, "ping")
+	}
+	io.Copy(io.Discard, io.LimitReader(resp.Body, 4<<10)) // the connection can be used again
+	return nil
 }
 
 // own marks requests as being for the registry itself, which may see a client

@@ -103,13 +103,13 @@ func failure(ref spec.Reference, cred bool, err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		// Before classed: where TLS was refused, the guard's refusal to go on
 		// without is in the chain too, and says less.
-		return networkFailure(ref, err)
+		return networkFailure(ref.Familiar(), ref.Domain, err)
 	case errors.As(err, &classed):
 		return classed
 	case errors.As(err, &s):
 		return statusFailure(ref, cred, s)
 	}
-	return networkFailure(ref, err)
+	return networkFailure(ref.Familiar(), ref.Domain, err)
 }
 
 func statusFailure(ref spec.Reference, cred bool, s *statusError) error {
@@ -148,32 +148,33 @@ func statusFailure(ref spec.Reference, cred bool, s *statusError) error {
 }
 
 // networkFailure is for connections that failed. Of the two that a loopback
-// registry gets, with TLS and without, the one that says more is told.
-func networkFailure(ref spec.Reference, err error) error {
+// registry gets, with TLS and without, the one that says more is told. what is what was wanted
+// of host.
+func networkFailure(what, host string, err error) error {
 	var op *net.OpError
 	var dns *net.DNSError
 	var cert *tls.CertificateVerificationError
 	var u *url.Error
 	switch {
 	case errors.As(err, &dns):
-		return errs.New(errs.Unavailable, "%s: lookup %s: %s", ref.Familiar(), dns.Name, dns.Err).
+		return errs.New(errs.Unavailable, "%s: lookup %s: %s", what, dns.Name, dns.Err).
 			WithHint("check the registry's name and this machine's DNS")
 	case errors.As(err, &cert):
-		return errs.New(errs.Denied, "%s: %s", ref.Familiar(), oneLine(cert.Error())).
+		return errs.New(errs.Denied, "%s: %s", what, oneLine(cert.Error())).
 			WithHint("add the registry's certificate authority to the system's, or name it with SSL_CERT_FILE")
 	case errors.Is(err, syscall.ECONNREFUSED) && errors.As(err, &op):
-		return errs.New(errs.Unavailable, "%s: %s: connection refused", ref.Familiar(), dialText(op)).
+		return errs.New(errs.Unavailable, "%s: %s: connection refused", what, dialText(op)).
 			WithHint("check that a registry listens there")
 	case errors.Is(err, errSilence), errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
-		return errs.New(errs.Unavailable, "%s: %s does not answer: %s", ref.Familiar(), ref.Domain, oneLine(err.Error())).
-			WithHint("try again, and check the connection to %s", ref.Domain)
+		return errs.New(errs.Unavailable, "%s: %s does not answer: %s", what, host, oneLine(err.Error())).
+			WithHint("try again, and check the connection to %s", host)
 	case errors.As(err, &op) && op.Op == "dial":
-		return errs.New(errs.Unavailable, "%s: %s: %s", ref.Familiar(), dialText(op), oneLine(op.Err.Error())).
-			WithHint("check the connection to %s", ref.Domain)
-	case errors.As(err, &u) && !isLoopback(ref.Domain):
-		return errs.New(errs.Unavailable, "%s: %s", ref.Familiar(), oneLine(u.Error())).WithHint("check the connection to %s", ref.Domain)
+		return errs.New(errs.Unavailable, "%s: %s: %s", what, dialText(op), oneLine(op.Err.Error())).
+			WithHint("check the connection to %s", host)
+	case errors.As(err, &u) && !isLoopback(host):
+		return errs.New(errs.Unavailable, "%s: %s", what, oneLine(u.Error())).WithHint("check the connection to %s", host)
 	}
-	return errs.New(errs.Unavailable, "%s: %s", ref.Familiar(), oneLine(err.Error())).WithHint("check the connection to %s", ref.Domain)
+	return errs.New(errs.Unavailable, "%s: %s", what, oneLine(err.Error())).WithHint("check the connection to %s", host)
 }
 
 func dialText(op *net.OpError) string {
