@@ -45,6 +45,8 @@ func groups() []group {
 	return []group{
 		{"container", "Manage containers"},
 		{"image", "Manage images"},
+		{"manifest", "Manage image manifests and manifest lists"},
+		{"mirror", "Manage mirrors of registries"},
 		{"system", "Manage tug"},
 	}
 }

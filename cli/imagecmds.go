@@ -18,7 +18,7 @@ func setupPull(a *app, fs *pflag.FlagSet) func([]string) error {
 	quiet := fs.BoolP("quiet", "q", false, "Suppress verbose output")
 	fs.Bool("disable-content-trust", true, "")
 	hide(fs, "disable-content-trust")
-	absentFlags(fs, "all-tags,a:bool")
+	all := fs.BoolP("all-tags", "a", false, "Download all tagged images in the repository")
 	return func(args []string) error {
 		ref, err := spec.ParseReference(args[0])
 		if err != nil {
@@ -35,6 +35,9 @@ func setupPull(a *app, fs *pflag.FlagSet) func([]string) error {
 		out := a.Out
 		if *quiet {
 			out = io.Discard
+		}
+		if *all {
+			return a.pullAll(e, out, ref, image.PullOptions{Platform: p})
 		}
 		if ref.Tag == "" && ref.Digest == "" {
 			ref = ref.WithDefaultTag()

@@ -36,9 +36,6 @@ diff
 events
 export
 import
-login
-logout
-manifest
 network
 node
 pause
@@ -46,7 +43,6 @@ plugin
 port
 push
 rename
-search
 secret
 service
 stack
@@ -71,6 +67,10 @@ container update
 image build
 image import
 image push
+manifest annotate
+manifest create
+manifest push
+manifest rm
 system dial-stdio
 system events
 `

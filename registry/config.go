@@ -37,7 +37,7 @@ type config struct {
 	path string
 	text []byte
 	fileKeys
-	plainMirrors map[string]bool // hosts of http:// mirrors
+	plain map[string]bool // hosts of http:// mirrors, and Options.InsecureHost
 }
 
 type fileKeys struct {
@@ -65,7 +65,12 @@ func RegistriesFile() (path string, named bool) {
 
 // config returns the registries file, read at first use.
 func (c *Client) config() (*config, error) {
-	c.confOnce.Do(func() { c.conf, c.confErr = readConfig() })
+	c.confOnce.Do(func() {
+		c.conf, c.confErr = readConfig()
+		if h := c.options.InsecureHost; h != "" && c.confErr == nil {
+			c.conf.plain[canonicalHost(h)] = true
+		}
+	})
 	return c.conf, c.confErr
 }
 
@@ -87,7 +92,7 @@ func readConfig() (*config, error) {
 
 // parseConfig reads and checks the registries file text.
 func parseConfig(path string, text []byte) (*config, error) {
-	c := &config{path: path, text: text, plainMirrors: map[string]bool{}}
+	c := &config{path: path, text: text, plain: map[string]bool{}}
 	d := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields()
 	if err := d.Decode(&c.fileKeys); err != nil {
 		return nil, tomlError(path, err)
@@ -124,7 +129,7 @@ func (c *config) check(name string, k registryKeys) error {
 			return c.wrong("registry."+name+".mirrors", "%w", err)
 		}
 		if u.Scheme == "http" {
-			c.plainMirrors[u.Host] = true
+			c.plain[u.Host] = true
 		}
 	}
 	for key, file := range map[string]string{"ca": k.CA, "cert": k.Cert, "key": k.Key} {
@@ -244,7 +249,7 @@ func (c *config) insecure(host string) bool {
 	if k := c.Registry[host]; k.Insecure != nil {
 		return *k.Insecure
 	}
-	return c.plainMirrors[host] || isLoopback(host)
+	return c.plain[host] || isLoopback(host)
 }
 
 // trust is how host is to be spoken to. Files that do not exist are told here,

@@ -121,10 +121,10 @@ func statusFailure(ref spec.Reference, cred bool, s *statusError) error {
 	switch {
 	case denied && cred:
 		return errs.New(errs.Denied, "pull access denied for %s: the registry refused the credentials: %s", ref.FamiliarName(), detail).
-			WithHint("renew the credentials for %s in ~/.docker/config.json (docker login, podman login or skopeo login write them)", ref.Domain)
+			WithHint("renew the credentials with: tug login %s", ref.Domain)
 	case denied:
 		return errs.New(errs.Denied, "pull access denied for %s, repository does not exist or may require 'docker login': %s", ref.FamiliarName(), detail).
-			WithHint("check the name; for a private repository put credentials for %s into ~/.docker/config.json", ref.Domain)
+			WithHint("check the name; for a private repository log in with: tug login %s", ref.Domain)
 	case s.code == "NAME_UNKNOWN":
 		return errs.New(errs.NotFound, "repository %s not found: %s", ref.FamiliarName(), detail).WithHint("check the name")
 	case s.what == "manifest" && (s.status == http.StatusNotFound || s.code == "MANIFEST_UNKNOWN"):
@@ -160,8 +160,9 @@ func networkFailure(what, host string, err error) error {
 		return errs.New(errs.Unavailable, "%s: lookup %s: %s", what, dns.Name, dns.Err).
 			WithHint("check the registry's name and this machine's DNS")
 	case errors.As(err, &cert):
+		file, _ := RegistriesFile()
 		return errs.New(errs.Denied, "%s: %s", what, oneLine(cert.Error())).
-			WithHint("add the registry's certificate authority to the system's, or name it with SSL_CERT_FILE")
+			WithHint("name the registry's certificate authority (ca) in %s, or add it to the system's", file)
 	case errors.Is(err, syscall.ECONNREFUSED) && errors.As(err, &op):
 		return errs.New(errs.Unavailable, "%s: %s: connection refused", what, dialText(op)).
 			WithHint("check that a registry listens there")

@@ -38,6 +38,10 @@ type Options struct {
 	RootCAs   *x509.CertPool // default the system's
 	Anonymous bool           // look for no credentials
 
+	// InsecureHost may go without TLS, unless the registries file says that it
+	// may not.
+	InsecureHost string
+
 	// Silence is how long a server may take for the next byte, be it of a TLS
 	// handshake, of an answer's head or of its body. Default one minute.
 	Silence time.Duration

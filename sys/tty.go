@@ -41,6 +41,24 @@ func MakeRaw(tty *os.File) (*Termios, error) {
 	return &Termios{t: *old}, nil
 }
 
+// MakeSilent keeps a terminal from showing what is typed, and returns what it
+// was before. Lines and signals stay as they are.
+func MakeSilent(tty *os.File) (*Termios, error) {
+	old, err := unix.IoctlGetTermios(Fd(tty), unix.TCGETS)
+	if err != nil {
+		return nil, wrap("tcgets", tty.Name(), err)
+	}
+	silent := *old
+	silent.Lflag &^= unix.ECHO
+	silent.Lflag |= unix.ICANON | unix.ISIG
+	silent.Iflag |= unix.ICRNL
+	// What was typed before the question is no answer to it.
+	if err := unix.IoctlSetTermios(Fd(tty), unix.TCSETSF, &silent); err != nil {
+		return nil, wrap("tcsets", tty.Name(), err)
+	}
+	return &Termios{t: *old}, nil
+}
+
 // RestoreTerminal puts a terminal back to state old, at once: to wait for its
 // output could take for ever.
 func RestoreTerminal(tty *os.File, old *Termios) error {
