@@ -4,6 +4,10 @@ package cli
 func exploreCommands() []command {
 	return []command{
 		{
+			names: []string{"export", "container export"}, usage: "CONTAINER", args: exactly(1),
+			short: "Export a container's filesystem as a tar archive", setup: setupExport,
+		},
+		{
 			names: []string{"image explore"}, usage: "IMAGE", args: exactly(1),
 			short: "Show layer by layer what is in an image", setup: setupExplore,
 		},

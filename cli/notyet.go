@@ -34,7 +34,6 @@ context
 cp
 diff
 events
-export
 import
 network
 node
@@ -56,7 +55,6 @@ volume
 container commit
 container cp
 container diff
-container export
 container pause
 container port
 container rename

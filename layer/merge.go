@@ -172,6 +172,17 @@ func (l *Layers) Merge(ctx context.Context, layers, stack []spec.Digest) (*Merge
 	return out, err
 }
 
+// Tree is Merge without finding out what the layers change.
+func (l *Layers) Tree(ctx context.Context, stack []spec.Digest) (*Merged, error) {
+	m := newMerger(ctx, l)
+	root, err := m.stack(nil, stack)
+	if err != nil {
+		m.close()
+		return nil, err
+	}
+	return &Merged{Root: root, srcs: m.srcs}, nil
+}
+
 func (m *merger) merge(layers, stack []spec.Digest) (*Merged, error) {
 	c := &changes{m: m, gone: map[*inode]uint32{}}
 	root, _ := m.stack(nil, nil)
