@@ -47,15 +47,12 @@ func (s *Images) Pull(ctx context.Context, ref spec.Reference, o PullOptions) (*
 	if ref.Digest != "" {
 		ref.Tag = ""
 	}
-	p := &pull{s: s, ref: ref, events: newEvents(o.Progress), platform: spec.HostPlatform(), explicit: o.Platform != nil, blobs: map[spec.Digest][]byte{}}
+	p := &pull{s: s, ref: ref, events: newEvents(o.Progress), platform: spec.HostPlatform(), explicit: o.Platform != nil}
 	if o.Platform != nil {
 		p.platform = *o.Platform
 	}
 	p.events.message(tagOrName(ref) + ": Pulling from " + ref.Path)
-	if err := p.resolve(ctx); err != nil {
-		return nil, err
-	}
-	if err := p.config(ctx); err != nil {
+	if err := p.describe(ctx); err != nil {
 		return nil, err
 	}
 	old, err := s.readName(ref)
@@ -93,6 +90,21 @@ type pull struct {
 
 	mu     sync.Mutex
 	layers map[spec.Digest]*layer.Layer // held until the image is recorded
+}
+
+// describe finds manifest and config. When what came makes no sense and may be
+// a mirror's, the registry itself is asked.
+func (p *pull) describe(ctx context.Context) error {
+	for again := true; ; again = false {
+		p.blobs, p.target = map[spec.Digest][]byte{}, spec.Descriptor{}
+		err := p.resolve(ctx)
+		if err == nil {
+			err = p.config(ctx)
+		}
+		if !again || !errs.Is(err, errs.Corrupt) || !p.s.reg.AvoidMirrors(p.ref) {
+			return err
+		}
+	}
 }
 
 // resolve follows ref through indexes to the manifest of the platform.
@@ -260,17 +272,18 @@ func (p *pull) fetchLayer(ctx context.Context, j job) error {
 // addLayer downloads a layer into the store, again from its first byte where it
 // may be our own doing that the first try failed.
 func (p *pull) addLayer(ctx context.Context, j job) (*layer.Layer, error) {
-	keep := true
+	keep, again := true, true
 	for {
 		d := p.s.newDownload(ctx, p.ref, j.blob, keep)
 		l, err := p.addFrom(ctx, j, d)
 		switch errs.ClassOf(err) {
 		case errs.Corrupt, errs.Invalid, errs.Unsupported:
 			d.end(false)
-			if !d.used {
+			if !d.used && !(again && p.s.reg.AvoidMirrors(p.ref)) {
 				return nil, err
 			}
-			// What an earlier download left need not be what it got: power may have
+			again = again && d.used
+			// A mirror may have sent other bytes than were asked for. And what an earlier download left need not be what it got: power may have
 			// failed, or its registry lied.
 		case errs.NoSpace:
 			d.end(false)

@@ -298,6 +298,13 @@ func TestTokenGarbage(t *testing.T) {
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
 		}, errs.Unavailable, "does not answer"},
+		"a byte now and then": {func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				io.WriteString(w, " ")
+				w.(http.Flusher).Flush()
+				time.Sleep(20 * time.Millisecond)
+			}
+		}, errs.Unavailable, "takes too long"},
 		"denied":    {answer(401, "application/json", `{"details":"incorrect username or password"}`), errs.Denied, "incorrect username or password"},
 		"oauth":     {answer(400, "application/json", `{"error":"invalid_grant","error_description":"gone\u001b[2J"}`), errs.Denied, "gone"},
 		"forbidden": {answer(403, "text/plain", "no"), errs.Denied, "denied"},

@@ -24,22 +24,22 @@ type endpoint struct {
 	plain  bool   // may be spoken to without TLS
 	scheme string // the only one to try; "" tries https first and http after
 
+	avoid  atomic.Bool  // for good
 	failed atomic.Int64 // when a mirror could not be reached last, Unix nanoseconds
 }
 
 // mirrorRest is how long a mirror that could not be reached is left alone.
 const mirrorRest = time.Minute
 
-// AvoidMirrors makes this Client leave ref's mirrors alone for a while, and
-// reports whether there was one that it did not leave alone already. It is for
-// readers of blobs who find that the bytes are not what was asked for: trying
-// again is then worth it.
+// AvoidMirrors makes this Client leave ref's mirrors alone from now on, and
+// reports whether ref has any. It is for readers who find that what they got is
+// not what they asked for: trying again, once, is then worth it.
 func (c *Client) AvoidMirrors(ref spec.Reference) bool {
 	all, err := c.sources(ref)
 	found := false
 	for _, e := range all {
-		if err == nil && e.mirror && !e.resting() {
-			e.failed.Store(time.Now().UnixNano())
+		if err == nil && e.mirror {
+			e.avoid.Store(true)
 			found = true
 		}
 	}
@@ -48,7 +48,7 @@ func (c *Client) AvoidMirrors(ref spec.Reference) bool {
 
 func (e *endpoint) resting() bool {
 	at := e.failed.Load()
-	return at != 0 && time.Since(time.Unix(0, at)) < mirrorRest
+	return e.avoid.Load() || at != 0 && time.Since(time.Unix(0, at)) < mirrorRest
 }
 
 // What a session may be for.

@@ -166,7 +166,7 @@ func networkFailure(what, host string, err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED) && errors.As(err, &op):
 		return errs.New(errs.Unavailable, "%s: %s: connection refused", what, dialText(op)).
 			WithHint("check that a registry listens there")
-	case errors.Is(err, errSilence), errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
+	case errors.Is(err, errSilence), errors.Is(err, errSlow), errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
 		return errs.New(errs.Unavailable, "%s: %s does not answer: %s", what, host, oneLine(err.Error())).
 			WithHint("try again, and check the connection to %s", host)
 	case errors.As(err, &op) && op.Op == "dial":

@@ -22,6 +22,7 @@ const smallTalk = 1 << 20
 
 var (
 	errSilence = errors.New("the server went silent")
+	errSlow    = errors.New("the answer takes too long")
 	errBomb    = errors.New("the answer is larger than it may be")
 )
 
@@ -60,9 +61,17 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 			limit = smallTalk
 		}
 	}
-	resp.Body = &guardedBody{body: resp.Body, ctx: ctx, cancel: cancel, silence: g.c.options.Silence, left: limit}
+	var until time.Time
+	if limit <= MaxManifest {
+		until = time.Now().Add(slowFactor * g.c.options.Silence)
+	}
+	resp.Body = &guardedBody{until: until, body: resp.Body, ctx: ctx, cancel: cancel, silence: g.c.options.Silence, left: limit}
 	return resp, nil
 }
+
+// slowFactor times Options.Silence is what an answer of at most MaxManifest
+// bytes may take, so that no server keeps a command by a byte now and then.
+const slowFactor = 5
 
 // guardedBody bounds one answer in size and in silence. The clock runs only
 // while a Read waits, so a slow disk on our side is no silence.
@@ -71,11 +80,16 @@ type guardedBody struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	silence time.Duration
+	until   time.Time // when all must be there; zero: whenever
 	timer   *time.Timer
 	left    int64
 }
 
 func (b *guardedBody) Read(p []byte) (int, error) {
+	if !b.until.IsZero() && time.Now().After(b.until) {
+		b.cancel(errSlow)
+		return 0, errSlow
+	}
 	if b.timer == nil {
 		b.timer = time.AfterFunc(b.silence, func() { b.cancel(errSilence) })
 	} else {
@@ -146,7 +160,7 @@ func transient(err error) bool {
 		return s.status == http.StatusTooManyRequests || s.status == http.StatusRequestTimeout || s.status >= 500 && s.status != http.StatusNotImplemented
 	}
 	var classed *errs.Error
-	if errors.As(err, &classed) || errors.Is(err, context.Canceled) || errors.Is(err, errBomb) || errors.Is(err, errSilence) {
+	if errors.As(err, &classed) || errors.Is(err, context.Canceled) || errors.Is(err, errBomb) || errors.Is(err, errSilence) || errors.Is(err, errSlow) {
 		return false
 	}
 	var op *net.OpError
