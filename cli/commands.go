@@ -135,6 +135,10 @@ func imageCommands() []command {
 			short: "Download an image from a registry", setup: setupPull,
 		},
 		{
+			names: []string{"push", "image push"}, usage: "NAME[:TAG]", args: exactly(1), common: true,
+			short: "Upload an image to a registry", setup: setupPush,
+		},
+		{
 			names: []string{"images", "image ls", "image list"}, usage: "[REPOSITORY[:TAG]]", args: atMost(1), common: true,
 			short: "List images", setup: setupImages,
 		},

@@ -40,7 +40,6 @@ node
 pause
 plugin
 port
-push
 rename
 secret
 service
@@ -64,7 +63,6 @@ container unpause
 container update
 image build
 image import
-image push
 manifest annotate
 manifest create
 manifest push

@@ -70,8 +70,9 @@ func (i *Image) Layers() []spec.Digest { return i.Config.RootFS.DiffIDs }
 
 // Progress hears how a transfer goes. Calls come one at a time. Status is one
 // of Docker's words: Pulling fs layer, Waiting, Downloading, Download complete,
-// Extracting, Pull complete, Already exists, Loading layer. Total is 0 where
-// there is nothing to count.
+// Extracting, Pull complete, Already exists, Loading layer; Preparing, Pushing,
+// Pushed, Layer already exists, Mounted from REPOSITORY. Total is 0 where there
+// is nothing to count.
 type Progress interface {
 	Layer(id, status string, current, total int64)
 	Message(line string)

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"syscall"
 
 	"tug/errs"
@@ -213,14 +212,7 @@ func (l *Layers) known(info Info) (*Layer, error) {
 	case err != nil:
 		return nil, err
 	}
-	blob := info.Blobs[0]
-	if slices.ContainsFunc(found.Blobs, func(d spec.Descriptor) bool { return d.Digest == blob.Digest }) {
-		return found, nil
-	}
-	// Two writers may each add a form and one be lost; it is only a hint that
-	// saves a later push some work.
-	found.Blobs = append(found.Blobs, blob)
-	if err := l.st.WriteJSON(l.path(info.DiffID, fileMeta), found.Info, true); err != nil {
+	if found.Info, err = l.Remember(info.DiffID, info.Blobs[0]); err != nil {
 		found.Close()
 		return nil, err
 	}

@@ -65,10 +65,13 @@ func (a *authorizer) RoundTrip(req *http.Request) (*http.Response, error) {
 		return resp, err
 	}
 	again, ok := rewound(req)
-	if !ok || !a.learn(pickChallenge(resp.Header), used) {
+	if !a.learn(pickChallenge(resp.Header), used) {
 		return resp, nil
 	}
 	resp.Body.Close()
+	if !ok {
+		return nil, errResend
+	}
 	if used, err = a.authorization(req.Context()); err != nil {
 		closeBody(again)
 		return nil, err

@@ -147,9 +147,10 @@ func (c *Client) pull(ctx context.Context, ref spec.Reference, f func(*session) 
 }
 
 // session returns the authenticated client for ref's repository at e, and
-// makes it at first use. actions are those that a token is asked for.
-func (c *Client) session(ctx context.Context, e *endpoint, ref spec.Reference, actions string) (*session, error) {
-	key := e.host + "/" + e.prefix + ref.Name() + " " + actions
+// makes it at first use. actions are those that a token is asked for; it may
+// also pull from the repositories from, of the same registry.
+func (c *Client) session(ctx context.Context, e *endpoint, ref spec.Reference, actions string, from ...string) (*session, error) {
+	key := e.host + "/" + e.prefix + ref.Name() + " " + actions + " " + strings.Join(from, " ")
 	c.mu.Lock()
 	s := c.sessions[key]
 	if s == nil {
@@ -157,7 +158,7 @@ func (c *Client) session(ctx context.Context, e *endpoint, ref spec.Reference, a
 		c.sessions[key] = s
 	}
 	c.mu.Unlock()
-	s.once.Do(func() { s.err = s.login(ctx, c, actions) })
+	s.once.Do(func() { s.err = s.login(ctx, c, actions, from) })
 	if s.err != nil {
 		// The next caller may have a better day, or a context that still runs.
 		c.mu.Lock()
@@ -180,7 +181,7 @@ func address(host string) string {
 
 // login finds credentials, and asks the registry what it speaks and how it
 // wants credentials.
-func (s *session) login(ctx context.Context, c *Client, actions string) error {
+func (s *session) login(ctx context.Context, c *Client, actions string, from []string) error {
 	var cred Credentials
 	path := s.at.prefix + s.ref.Path
 	if !c.options.Anonymous {
@@ -194,15 +195,21 @@ func (s *session) login(ctx context.Context, c *Client, actions string) error {
 	a, err := c.ping(ctx, s.at, cred)
 	if err == nil {
 		a.scopes = []string{"repository:" + path + ":" + actions}
+		for _, other := range from {
+			a.scopes = append(a.scopes, "repository:"+other+":"+actionPull)
+		}
 		s.client = &http.Client{Transport: a, CheckRedirect: c.redirectPolicy(s.at)}
 		s.url = a.url + path + "/"
 		// Wrong credentials are told before anything is asked for.
 		_, err = a.authorization(ctx)
 	}
-	if err != nil {
-		return failure(s.ref, s.cred, err)
+	switch {
+	case err == nil:
+		return nil
+	case actions == actionPush:
+		return pushFailure(s.ref, s.cred, err)
 	}
-	return nil
+	return failure(s.ref, s.cred, err)
 }
 
 // ping asks e what it speaks. It follows no redirect: whoever answers from

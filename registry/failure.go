@@ -112,8 +112,14 @@ func failure(ref spec.Reference, cred bool, err error) error {
 	return networkFailure(ref.Familiar(), ref.Domain, err)
 }
 
+// denied reports whether the registry wants other credentials, or none at all
+// would do.
+func (e *statusError) denied() bool {
+	return e.status == http.StatusUnauthorized || e.status == http.StatusForbidden || e.code == "UNAUTHORIZED" || e.code == "DENIED"
+}
+
 func statusFailure(ref spec.Reference, cred bool, s *statusError) error {
-	denied := s.status == http.StatusUnauthorized || s.status == http.StatusForbidden || s.code == "UNAUTHORIZED" || s.code == "DENIED"
+	denied := s.denied()
 	detail := s.Error()
 	if s.code == "" && s.msg == "" && denied {
 		detail = "unauthorized: authentication required"

@@ -67,6 +67,7 @@ type Client struct {
 	places     map[string][]*endpoint       // by registry
 	sessions   map[string]*session          // by endpoint, repository and actions
 	transports map[string]http.RoundTripper // by host, where it has settings of its own
+	patients   map[*http.Transport]*http.Transport
 }
 
 // New returns a Client. It dials nothing and reads no file.

@@ -49,7 +49,14 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	out.Header.Set("User-Agent", g.c.options.UserAgent)
 	// The address that led here may hold a signature.
 	out.Header.Del("Referer")
-	resp, err := inner.RoundTrip(out)
+	var resp *http.Response
+	up, ok := req.Context().Value(sendKey{}).(*sending)
+	// Tokens are asked for with the context of what they are needed for.
+	if ok && (req.Method == http.MethodPut || req.Method == http.MethodPatch) {
+		resp, err = up.roundTrip(g.c.patient(inner), out, cancel)
+	} else {
+		resp, err = inner.RoundTrip(out)
+	}
 	if err != nil {
 		cancel(nil)
 		return nil, err
@@ -167,7 +174,7 @@ func transient(err error) bool {
 	if errors.As(err, &op) && op.Op == "dial" {
 		return false // refused, unreachable: say so at once
 	}
-	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || isReset(err)
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || isReset(err) || errors.Is(err, errResend)
 }
 
 // maxRetryAfter is the longest pause that a server can ask for and get.
