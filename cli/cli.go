@@ -15,11 +15,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 
+	"github.com/docker/go-units"
 	"github.com/spf13/pflag"
 
 	"tug/engine"
+	"tug/errs"
+	"tug/layer"
 	"tug/spec"
 )
 
@@ -53,6 +57,9 @@ func Main(args []string, stdio Stdio) (code int) {
 // engine opens the store, once.
 func (a *app) engine() (*engine.Engine, error) {
 	if a.opened == nil {
+		if err := layerLimits(&a.opts); err != nil {
+			return nil, err
+		}
 		e, err := engine.Open(a.opts)
 		if err != nil {
 			return nil, err
@@ -88,6 +95,26 @@ func fromEnv(name, otherwise string) string {
 		return v
 	}
 	return otherwise
+}
+
+// layerLimits reads how much a layer may be, which is a matter of the machine
+// and not of a command.
+func layerLimits(o *engine.Options) error {
+	if s := os.Getenv(layer.SizeVar); s != "" {
+		n, err := units.RAMInBytes(s)
+		if err != nil || n <= 0 {
+			return errs.New(errs.Invalid, "%s is %.40q, which is no size", layer.SizeVar, s).WithHint("write a number of bytes, or one with a unit such as 20g")
+		}
+		o.MaxLayerSize = n
+	}
+	if s := os.Getenv(layer.EntriesVar); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n <= 0 {
+			return errs.New(errs.Invalid, "%s is %.40q, which is no number of entries", layer.EntriesVar, s)
+		}
+		o.MaxLayerEntries = n
+	}
+	return nil
 }
 
 func (a *app) main(args []string) error {

@@ -34,6 +34,9 @@ type Options struct {
 	Root    string // /var/lib/tug
 	Run     string // /run/tug
 	Storage string // storage backend; empty probes
+
+	MaxLayerSize    int64 // bytes of a layer's tar; 0 is 1 TiB
+	MaxLayerEntries int   // members of a layer's tar; 0 is 4 Mi
 }
 
 // Defaults of Options.
@@ -66,6 +69,7 @@ func Open(o Options) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{Store: st, storage: o.Storage, Layers: layer.Open(st, o.Storage)}
+	e.Layers.Limits = layer.Limits{Tar: o.MaxLayerSize, Entries: o.MaxLayerEntries}
 	e.Images = image.Open(st, e.Layers, registry.New(registry.Options{}))
 	e.client = &supervisor.Client{Run: st.Run, Command: e.command, Diagnose: e.checkInit}
 	e.Containers = container.Open(st, e.Layers, e.client)

@@ -308,7 +308,7 @@ func (p *pipeline) start(r io.Reader, tar *os.File) {
 
 func (p *pipeline) checkTar(n int64, end bool) error {
 	if n > p.limits.Tar {
-		return errs.New(errs.Invalid, "its tar is larger than the limit of %d bytes", p.limits.Tar)
+		return p.limits.tooLarge()
 	}
 	if p.out.kind == plainTar {
 		return p.checkSize(n, end)

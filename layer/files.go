@@ -74,7 +74,9 @@ func (l *Layers) readBack(d spec.Digest) (*tree, *os.File, error) {
 // limits; lower is what lies below it, where that matters.
 func (l *Layers) readAgain(info Info, tar io.ReaderAt, lower *view) (*tree, error) {
 	limits := l.Limits.withDefaults()
-	limits.Entries = max(limits.Entries, info.Entries)
+	if info.Entries > limits.Entries {
+		limits = Limits{Entries: info.Entries}.withDefaults()
+	}
 	return readTreeOver(&fileBlocks{f: tar, size: info.Size}, &limits, lower)
 }
 

@@ -102,7 +102,8 @@ func TestStack(t *testing.T) {
 		{"whiteout only", []member{file("d/.wh.b", "")}, " 40755 0:0\nd 41777 5:5"},
 		{"new directory without an entry", []member{file("fresh/new", "")}, ""},
 		{"directory without an entry over a link", []member{file("lib/new", "")}, ""},
-		{"opaque directory without an entry", []member{file("d/.wh..wh..opq", ""), file("d/new", "")}, ""},
+		{"opaque directory without an entry", []member{file("d/.wh..wh..opq", ""), file("d/new", "")}, " 40755 0:0\nd 41777 5:5"},
+		{"removed directory without an entry", []member{file(".wh.d", ""), file("d/new", "")}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := stackOf(t, openTestLayers(t), base, makeTar(t, c.in...))
@@ -171,7 +172,7 @@ func TestStackRefuses(t *testing.T) {
 		l := openTestLayers(t)
 		layers := addAll(t, l, makeTar(t, file("a", ""), file("b", ""), file("c", "")), makeTar(t, file("d", ""), hardlink("l", "a")))
 		l.Limits.Entries = 4
-		if _, _, err := l.Stack(t.Context(), layers); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "4 names") {
+		if _, _, err := l.Stack(t.Context(), layers); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "more than 4 entries") {
 			t.Errorf("got %v", err)
 		}
 	})

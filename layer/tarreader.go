@@ -152,6 +152,9 @@ func (t *tarReader) header() (header, error) {
 
 // special reads the data of an extended header or long name.
 func (t *tarReader) special(h header) (string, error) {
+	if err := h.fields(&entry{}); err != nil {
+		return "", err
+	}
 	n, ok := number(h[124:136])
 	if !ok || n < 0 || n > maxSpecial {
 		return "", errs.New(errs.Invalid, "extended tar header at byte %d: its size is not between 0 and %d", t.pos-blockSize, maxSpecial)
@@ -171,7 +174,7 @@ func (t *tarReader) special(h header) (string, error) {
 // records and the long names before it.
 func (t *tarReader) member(h header, p *paxSet, longName, longLink string) (*entry, error) {
 	if t.entries++; t.entries > t.limits.Entries {
-		return nil, errs.New(errs.Invalid, "the tar has more than %d entries", t.limits.Entries)
+		return nil, t.limits.tooMany("the tar has")
 	}
 	e := &entry{}
 	if err := h.fields(e); err != nil {

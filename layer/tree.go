@@ -55,6 +55,7 @@ type directory struct {
 	white    map[string]struct{} // names that whiteouts hide in lower layers
 	opaque   bool                // all of lower layers is hidden
 	implied  bool                // it has no entry, but something in it has
+	fresh    bool                // a whiteout hides the directory of that name below; set by finish
 	depth    int
 	sorted   []dirEntry // set by finish; replaces children and white
 }
@@ -595,7 +596,7 @@ func (t *tree) finishDir(i, whiteout *inode, queue []*inode) []*inode {
 			i.dir.children[name] = whiteout
 			hides = true
 		} else if c.isDir() {
-			c.dir.opaque = true
+			c.dir.opaque, c.dir.fresh = true, true
 		}
 	}
 	sorted := make([]dirEntry, 0, len(i.dir.children))

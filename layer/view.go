@@ -1,10 +1,6 @@
 package layer
 
-import (
-	"strings"
-
-	"tug/errs"
-)
+import "strings"
 
 // view is the tree that layers on top of each other show, as overlayfs would.
 type view struct {
@@ -12,7 +8,7 @@ type view struct {
 	dress  *inode // the highest root directory that a tar has an entry for
 	layers int    // that are in it
 	nodes  int
-	most   int
+	limits *Limits
 }
 
 // node is one name. Its inode belongs to the tree of the layer it came from.
@@ -25,7 +21,7 @@ type node struct {
 func newView(limits *Limits) *view {
 	t := newTree(limits)
 	t.finish()
-	return &view{root: &node{ino: t.root}, most: limits.Entries}
+	return &view{root: &node{ino: t.root}, limits: limits}
 }
 
 // cover lays a layer on top. Directories that the layer has without an entry
@@ -39,8 +35,8 @@ func (v *view) cover(t *tree) (kept []string, err error) {
 	c.directory(v.root, t.root, "")
 	v.root.ino = was
 	v.layers++
-	if v.nodes > v.most {
-		return nil, errs.New(errs.Invalid, "the image's layers have more than %d names together", v.most)
+	if v.nodes > v.limits.Entries {
+		return nil, v.limits.tooMany("the image's layers have together")
 	}
 	return c.kept, nil
 }
@@ -66,7 +62,7 @@ func (c *covering) directory(n *node, top *inode, path string) {
 				c.v.nodes--
 			}
 		case e.ino.isDir() && old != nil && old.ino.isDir():
-			if e.ino.dir.implied && !e.ino.dir.opaque {
+			if e.ino.dir.implied && !e.ino.dir.fresh {
 				c.kept = append(c.kept, path+e.name)
 			} else {
 				old.ino, old.layer = e.ino, c.v.layers
@@ -83,7 +79,7 @@ func (c *covering) directory(n *node, top *inode, path string) {
 			}
 			fresh := &node{ino: e.ino, layer: c.v.layers}
 			n.kids[e.name] = fresh
-			if e.ino.isDir() && c.v.nodes <= c.v.most {
+			if e.ino.isDir() && c.v.nodes <= c.v.limits.Entries {
 				c.directory(fresh, e.ino, path+e.name+"/")
 			}
 		}

@@ -202,6 +202,28 @@ func TestBadArchives(t *testing.T) {
 	same(t, "the good image still runs", g.ok("run", "--rm", image, "echo", "ok"), "ok")
 }
 
+// The limits of a layer are the user's to set.
+func TestLayerLimits(t *testing.T) {
+	t.Parallel()
+	g := newBusybox(t)
+	file := filepath.Join(g.dir, "two.tar")
+	l := fixture.NewLayer().File("a", 0o644, "x").File("b", 0o644, "x").Bytes()
+	if err := os.WriteFile(file, fixture.DockerArchive(&fixture.Image{Name: "two:test", Layers: [][]byte{l}}).Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := g.env
+	for setting, word := range map[string]string{
+		"TUG_MAX_LAYER_ENTRIES=1": "more than 1 entries", "TUG_MAX_LAYER_SIZE=1k": "limit of 1024 bytes",
+		"TUG_MAX_LAYER_SIZE=much": "no size", "TUG_MAX_LAYER_ENTRIES=-1": "no number",
+	} {
+		g.env = append(env[:len(env):len(env)], setting)
+		name, _, _ := strings.Cut(setting, "=")
+		g.fails(1, args("load", "-i", file), word, name)
+	}
+	g.env = append(env[:len(env):len(env)], "TUG_MAX_LAYER_ENTRIES=10", "TUG_MAX_LAYER_SIZE=1m")
+	g.ok("load", "-i", file)
+}
+
 // Odd but good archives are loaded.
 func TestOddArchives(t *testing.T) {
 	t.Parallel()
