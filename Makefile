@@ -57,7 +57,7 @@ lint:
 	test/lint.sh
 
 # Each fuzz target for FUZZTIME; new inputs that fail land in its testdata.
-FUZZTIME ?= 20s
+FUZZTIME ?= 60s
 fuzz:
 	GO='$(GO)' test/fuzz.sh $(FUZZTIME)
 

@@ -122,6 +122,48 @@ func TestLinksBelow(t *testing.T) {
 	})
 }
 
+// The formats that GNU tar writes, each with what it can hold.
+func TestFormats(t *testing.T) {
+	src := t.TempDir()
+	for _, name := range []string{"d/sub", "d/" + strings.Repeat("n", 90) + "/" + strings.Repeat("m", 60)} {
+		if err := os.MkdirAll(filepath.Join(src, name), 0o2775); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write := func(name, body string, when time.Time, uid int) {
+		path := filepath.Join(src, name)
+		if err := os.WriteFile(path, []byte(body), 0o4711); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(path, uid, uid); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, when, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("d/plain", "plain", time.Unix(1e9, 0), 7)
+	write("d/sub/nanoseconds", strings.Repeat("x", 5000), time.Unix(1700000000, 123456789), 65535)
+	if err := os.Link(filepath.Join(src, "d/plain"), filepath.Join(src, "d/sub/linked")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../plain", filepath.Join(src, "d/sub/symlink")); err != nil {
+		t.Fatal(err)
+	}
+	archives := [][]byte{tarOf(t, src, "--format=v7", "--exclude=n*"), tarOf(t, src, "--format=ustar")}
+	write("d/owner", "", time.Unix(5, 0), 1<<31+5)
+	write("d/old", "", time.Unix(-5, 0), 70000)
+	write("d/"+strings.Repeat("l", 255), "long", time.Unix(1, 0), 0)
+	archives = append(archives, tarOf(t, src, "--format=oldgnu"), tarOf(t, src, "--format=gnu"))
+	write("d/negative-nanoseconds", "", time.Unix(-5, 5), 1<<32-2)
+	archives = append(archives, tarOf(t, src, "--format=posix"))
+	eachBackend(t, func(r *room) {
+		for _, b := range archives {
+			r.check(b)
+		}
+	})
+}
+
 // Layers without any file, and no layer at all.
 func TestEmptyLayers(t *testing.T) {
 	eachBackend(t, func(r *room) {
@@ -168,8 +210,8 @@ func TestSparseFiles(t *testing.T) {
 		f.Close()
 	}
 	archives := [][]byte{
-		tarOf(t, dir, "--format=gnu"), tarOf(t, dir, "--format=posix", "--sparse-version=0.0"),
-		tarOf(t, dir, "--format=posix", "--sparse-version=0.1"), tarOf(t, dir, "--format=posix", "--sparse-version=1.0"),
+		tarOf(t, dir, "--sparse", "--format=gnu"), tarOf(t, dir, "--sparse", "--format=posix", "--sparse-version=0.0"),
+		tarOf(t, dir, "--sparse", "--format=posix", "--sparse-version=0.1"), tarOf(t, dir, "--sparse", "--format=posix", "--sparse-version=1.0"),
 	}
 	eachBackend(t, func(r *room) {
 		for _, b := range archives {
@@ -180,7 +222,7 @@ func TestSparseFiles(t *testing.T) {
 
 func tarOf(t *testing.T, dir string, flags ...string) []byte {
 	t.Helper()
-	cmd := exec.Command("tar", append([]string{"--create", "--sparse", "--numeric-owner", "--directory", dir}, append(flags, ".")...)...)
+	cmd := exec.Command("tar", append([]string{"--create", "--numeric-owner", "--directory", dir}, append(flags, ".")...)...)
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.Output()
@@ -204,7 +246,7 @@ func TestHugeSparseFile(t *testing.T) {
 		}
 	}
 	f.Close()
-	archive := tarOf(t, dir)
+	archive := tarOf(t, dir, "--sparse")
 	eachBackend(t, func(r *room) { r.check(archive) })
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -48,6 +47,7 @@ func (l *Layers) Stack(ctx context.Context, layers []spec.Digest) (stack []spec.
 	}
 	limits := l.Limits.withDefaults()
 	b := &stacking{l: l, view: newView(&limits)}
+	b.open = func(n int) (tarFile, error) { return l.Tar(b.tars[n]) }
 	defer func() {
 		if err != nil {
 			closeAll(b.made)
@@ -79,8 +79,14 @@ type stacking struct {
 	l     *Layers
 	view  *view
 	tars  []spec.Digest // by the view's numbers
+	open  func(n int) (tarFile, error)
 	stack []spec.Digest
 	made  []*Layer
+}
+
+type tarFile interface {
+	io.ReaderAt
+	io.Closer
 }
 
 // add lays a layer over the view and makes what has to lie above it.
@@ -229,7 +235,7 @@ func (b *stacking) writeFile(w *tarMaker, path string, f *target, link string) e
 	if link != "" || f.ino.kind() != kindReg {
 		return w.member(path, f.ino, link, nil)
 	}
-	tar, err := os.Open(b.l.path(b.tars[f.layer], fileTar))
+	tar, err := b.open(f.layer)
 	if err != nil {
 		return err
 	}

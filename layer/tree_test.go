@@ -391,39 +391,161 @@ func TestAgainstArchiveTar(t *testing.T) {
 }
 
 func FuzzTarReader(f *testing.F) {
-	seeds(f)
+	for _, b := range seedTars(f) {
+		f.Add(b)
+	}
 	f.Fuzz(func(t *testing.T, archive []byte) { differential(t, archive) })
 }
 
-// FuzzIndex: whatever a tar says, an index that is made can be read.
+// FuzzIndex: whatever a tar says, an index that is made can be read, and says
+// what the tree does.
 func FuzzIndex(f *testing.F) {
-	seeds(f)
+	for _, b := range seedTars(f) {
+		f.Add(b)
+	}
 	f.Fuzz(func(t *testing.T, archive []byte) {
-		_, image, err := indexOf(archive, Limits{Index: 1 << 20, Entries: 1000})
+		tree, image, err := indexOf(archive, Limits{Index: 1 << 20, Entries: 1000})
 		if err != nil {
 			if errs.ClassOf(err) == errs.Internal {
 				t.Fatalf("error without a class: %v", err)
 			}
 			return
 		}
-		if _, err := readImage(image, archive); err != nil {
+		files, err := readImage(image, archive)
+		if err != nil {
 			t.Fatal(err)
+		}
+		compareTree(t, tree, files)
+	})
+}
+
+// compareTree compares what an image holds with the tree it was made of.
+func compareTree(t *testing.T, tree *tree, files map[string]*erofsFile) {
+	t.Helper()
+	left := len(files)
+	eachInode(tree, func(path string, i *inode) {
+		path = strings.TrimSuffix(path, "/")
+		f := files[path]
+		if f == nil {
+			t.Fatalf("%q is missing", path)
+		}
+		left--
+		if f.mode != i.mode || f.uid != i.uid || f.gid != i.gid || f.mtime != i.mtime || f.nsec != i.nsec || f.nlink != i.nlink || f.rdev != i.rdev || f.nid*32 != uint64(i.pos) {
+			t.Fatalf("%q: %+v, want %+v", path, f, i)
+		}
+		if i.kind() == kindReg && f.size != uint64(i.size) || i.kind() == kindSymlink && f.content != i.target() {
+			t.Fatalf("%q: %d bytes, %q, want %d, %q", path, f.size, f.content, i.size, i.target())
+		}
+		if len(f.xattrs) != len(i.xattrs()) {
+			t.Fatalf("%q: attributes %v, want %v", path, f.xattrs, i.xattrs())
+		}
+		for _, x := range i.xattrs() {
+			if f.xattrs[x.name] != x.value {
+				t.Fatalf("%q: attribute %s is %q, want %q", path, x.name, f.xattrs[x.name], x.value)
+			}
+		}
+	})
+	if left != 0 {
+		t.Fatalf("%d names too many", left)
+	}
+}
+
+// FuzzStack: whatever two layers say, what is made to lie above them is a layer
+// that depends on nothing, with all it should have.
+func FuzzStack(f *testing.F) {
+	base := makeTar(f, dir("d/"), file("d/a", "one"), hardlink("d/b", "d/a"), symlink("l", "d"), symlink("loop", "loop"))
+	for _, top := range append(seedTars(f), makeTar(f, hardlink("x", "l/a"), file("d/new", ""), hardlink("y", "x"), file("d/.wh.b", "")), makeTar(f, hardlink("l", "loop"), file("d/.wh..wh..opq", ""))) {
+		f.Add(base, top)
+		f.Add(top, base)
+	}
+	f.Fuzz(func(t *testing.T, low, top []byte) {
+		limits := Limits{Entries: 1000, Tar: 1 << 20}.withDefaults()
+		tars := [][]byte{low, top}
+		b := &stacking{view: newView(&limits), open: func(n int) (tarFile, error) { return memoryTar{bytes.NewReader(tars[n])}, nil }}
+		for _, tar := range tars {
+			tree, err := readTreeOver(&fileBlocks{f: bytes.NewReader(tar), size: int64(len(tar))}, &limits, b.view)
+			if err != nil {
+				if errs.ClassOf(err) == errs.Internal {
+					t.Fatalf("error without a class: %v", err)
+				}
+				return
+			}
+			kept, err := b.view.cover(tree)
+			if err != nil {
+				return
+			}
+			if len(kept)+len(tree.links) > 0 {
+				checkPatch(t, b, b.patch(tree, kept), &limits)
+			}
 		}
 	})
 }
 
-func seeds(f *testing.F) {
+type memoryTar struct{ *bytes.Reader }
+
+func (memoryTar) Close() error { return nil }
+
+func checkPatch(t *testing.T, b *stacking, files map[string]*target, limits *Limits) {
+	t.Helper()
+	var out bytes.Buffer
+	if err := b.writeTar(&shortWriter{&out}, files); err != nil {
+		return // data that is cut off, or too much of it
+	}
+	tree, err := readTree(&fileBlocks{f: bytes.NewReader(out.Bytes()), size: int64(out.Len())}, limits)
+	if err != nil {
+		if errs.ClassOf(err) == errs.Internal {
+			t.Fatalf("error without a class: %v", err)
+		}
+		return // paths that became too long
+	}
+	if tree.loose() != 0 {
+		t.Fatalf("what was made depends on lower layers")
+	}
+	names := 0
+	eachInode(tree, func(path string, i *inode) {
+		f := files[strings.TrimSuffix(path, "/")]
+		if f == nil {
+			if path != "" {
+				t.Fatalf("%q is too much", path)
+			}
+			return
+		}
+		names++
+		if i.mode != f.ino.mode || i.uid != f.ino.uid || i.mtime != f.ino.mtime || i.nsec != f.ino.nsec || i.rdev != f.ino.rdev || i.target() != f.ino.target() || !i.isDir() && i.size != f.ino.size {
+			t.Fatalf("%q: %+v, want %+v", path, i, f.ino)
+		}
+	})
+	if names != len(files) {
+		t.Fatalf("%d names instead of %d", names, len(files))
+	}
+}
+
+// shortWriter has room for a few MiB.
+type shortWriter struct{ b *bytes.Buffer }
+
+func (s *shortWriter) Write(p []byte) (int, error) {
+	if s.b.Len()+len(p) > 4<<20 {
+		return 0, io.ErrShortWrite
+	}
+	return s.b.Write(p)
+}
+
+// seedTars are archives with a bit of everything.
+func seedTars(f testing.TB) (all [][]byte) {
+	add := func(b []byte) { all = append(all, b) }
 	for seed := range uint64(10) {
 		archive, _ := random(f, rand.New(rand.NewPCG(seed, 3)))
-		f.Add(archive)
+		add(archive)
 	}
-	f.Add(join(paxHeader("GNU.sparse.map=0,100,700,412", "GNU.sparse.numblocks=2", "GNU.sparse.size=5000"), rawHeader("s", '0', 512, nil), make([]byte, 512), endMarker))
-	f.Add(join(paxHeader("GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.realsize=1000"), rawHeader("s", '0', 1024, nil), pad("1\n0\n512\n"), make([]byte, 512), endMarker))
-	f.Add(join(rawHeader("s", 'S', 512, func(b []byte) {
+	add(join(paxHeader("GNU.sparse.map=0,100,700,412", "GNU.sparse.numblocks=2", "GNU.sparse.size=5000"), rawHeader("s", '0', 512, nil), make([]byte, 512), endMarker))
+	add(join(paxHeader("GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.realsize=1000"), rawHeader("s", '0', 1024, nil), pad("1\n0\n512\n"), make([]byte, 512), endMarker))
+	add(join(rawHeader("s", 'S', 512, func(b []byte) {
 		copy(b[257:], "ustar  \x00")
 		copy(b[386:], "00000001000\x0000000001000\x00")
 		copy(b[483:], "00000010000\x00")
 	}), make([]byte, 512), endMarker))
-	f.Add(join(rawHeader("x", 'L', 5, nil), pad("long\x00"), rawHeader("x", '0', 3, nil), pad("abc"), endMarker))
-	f.Add(makeTar(f, file("d/.wh.x", ""), file("d/.wh..wh..opq", ""), symlink("l", "d"), hardlink("h", "l")))
+	add(join(rawHeader("x", 'L', 5, nil), pad("long\x00"), rawHeader("x", '0', 3, nil), pad("abc"), endMarker))
+	add(makeTar(f, special("c", '3', 259, 70000), special("b", '4', 8, 1), file("x", "").with(xattrsOf("user.a", "1", "security.capability", capability)), file("old", "").with(at(time.Unix(-5, 5)))))
+	add(makeTar(f, file("d/.wh.x", ""), file("d/.wh..wh..opq", ""), symlink("l", "d"), hardlink("h", "l")))
+	return all
 }
