@@ -279,12 +279,13 @@ func (p *pull) addLayer(ctx context.Context, j job) (*layer.Layer, error) {
 		switch errs.ClassOf(err) {
 		case errs.Corrupt, errs.Invalid, errs.Unsupported:
 			d.end(false)
+			// What an earlier download left need not be what it got: power may have
+			// failed, or its registry lied. And a mirror may have sent other bytes
+			// than were asked for; that is tried once.
 			if !d.used && !(again && p.s.reg.AvoidMirrors(p.ref)) {
 				return nil, err
 			}
 			again = again && d.used
-			// A mirror may have sent other bytes than were asked for. And what an earlier download left need not be what it got: power may have
-			// failed, or its registry lied.
 		case errs.NoSpace:
 			d.end(false)
 			if !d.kept {

@@ -392,30 +392,33 @@ func TestAhead(t *testing.T) {
 			}
 		}, connections + 1, 2 << 20},
 	} {
-		h, s := newHub(t), quickImages(t, t.TempDir())
-		_, w := bigImage(t, h, 4<<20)
-		m := manner{rate: rate}
-		if c.instead != nil {
-			m.instead = c.instead(w)
-		}
-		w.now(m)
-		start := time.Now()
-		if _, err := s.Pull(t.Context(), h.ref(t, ":v1"), PullOptions{}); err != nil {
-			t.Errorf("%s: %v", what, err)
-		}
-		took := time.Since(start)
-		asked, got := w.seen()
-		t.Logf("%s: %v, %d at once, %d of %d bytes, %d requests", what, took, got, w.sent.Load(), w.blob.Size, len(asked))
-		if got > c.most || what == "good" && got < connections {
-			t.Errorf("%s: %d requests at the same time, want %d", what, got, c.most)
-		}
-		if got := w.sent.Load(); got > w.blob.Size+c.bytes {
-			t.Errorf("%s: %d bytes sent of %d", what, got, w.blob.Size)
-		}
-		whole(t, s)
-		if left := partials(t, s); len(left) != 0 {
-			t.Errorf("%s: left %q", what, left)
-		}
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			h, s := newHub(t), quickImages(t, t.TempDir())
+			_, w := bigImage(t, h, 4<<20)
+			m := manner{rate: rate}
+			if c.instead != nil {
+				m.instead = c.instead(w)
+			}
+			w.now(m)
+			start := time.Now()
+			if _, err := s.Pull(t.Context(), h.ref(t, ":v1"), PullOptions{}); err != nil {
+				t.Errorf("%v", err)
+			}
+			took := time.Since(start)
+			asked, got := w.seen()
+			t.Logf("%v, %d at once, %d of %d bytes, %d requests", took, got, w.sent.Load(), w.blob.Size, len(asked))
+			if got > c.most || what == "good" && got < connections {
+				t.Errorf("%d requests at the same time, want %d", got, c.most)
+			}
+			if got := w.sent.Load(); got > w.blob.Size+c.bytes {
+				t.Errorf("%d bytes sent of %d", got, w.blob.Size)
+			}
+			whole(t, s)
+			if left := partials(t, s); len(left) != 0 {
+				t.Errorf("left %q", left)
+			}
+		})
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -130,4 +131,46 @@ func TestBlobPartShort(t *testing.T) {
 	}
 	_, err := testClient(Options{}).BlobPart(t.Context(), reference(t, "127.0.0.1:1/a"), d, 9000, 10001, false)
 	wantError(t, err, errs.Invalid, "no bytes 9000 to 10001")
+}
+
+// A mirror that stays away in the middle of a blob is left for the registry,
+// which is asked for the rest only.
+func TestMirrorLeavesInTheMiddle(t *testing.T) {
+	data := bytes.Repeat([]byte("0123456789"), 10_000)
+	n := newNet(t)
+	var served atomic.Int32
+	n.tls("mirror.example:443", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v2/" {
+			return
+		}
+		if served.Add(1) > 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		_, _ = w.Write(data[:40_000])
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	var asked atomic.Value
+	n.tls("r.example:443", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v2/" {
+			asked.Store(r.Header.Get("Range"))
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+		}
+	})
+	registries(t, `registry."r.example".mirrors = ["https://mirror.example"]`)
+	c := n.client(Options{RootCAs: n.pool(), Anonymous: true})
+	rc, err := c.Blob(t.Context(), reference(t, "r.example/a"), spec.Descriptor{Digest: spec.DigestOf(data), Size: int64(len(data))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rc.Close()
+	got, err := io.ReadAll(rc)
+	if err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if asked.Load() != "bytes=40000-" {
+		t.Errorf("the registry was asked for %v", asked.Load())
+	}
 }
