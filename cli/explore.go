@@ -56,6 +56,9 @@ func (a *app) explore(o *exploreOptions, name string) error {
 	if o.format != "" {
 		return printFormatted(a.Out, o.format, toExploreJSON(x))
 	}
+	if !o.plain && !o.all && o.layer == 0 && a.canBrowse() {
+		return a.browse(x)
+	}
 	return o.write(a.Out, x)
 }
 
