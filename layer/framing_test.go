@@ -15,7 +15,7 @@ import (
 	"tug/spec"
 )
 
-func gzipOf(t testing.TB, b []byte) []byte {
+func gzipBytes(t testing.TB, b []byte) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	w := gzip.NewWriter(&out)
@@ -29,7 +29,7 @@ func gzipOf(t testing.TB, b []byte) []byte {
 	return out.Bytes()
 }
 
-func zstdOf(t testing.TB, b []byte) []byte {
+func zstdBytes(t testing.TB, b []byte) []byte {
 	t.Helper()
 	w, err := zstd.NewWriter(nil)
 	if err != nil {
@@ -68,14 +68,14 @@ func TestFraming(t *testing.T) {
 	for name, tar := range plain {
 		forms := map[string][]byte{
 			"plain":             tar,
-			"gzip":              gzipOf(t, tar),
-			"several members":   join(gzipOf(t, tar[:half]), gzipOf(t, nil), gzipOf(t, tar[half:])),
-			"zeros":             append(gzipOf(t, tar), make([]byte, 100000)...),
-			"garbage":           append(gzipOf(t, tar), "\x1fgarbage"...),
-			"zeros, a member":   join(gzipOf(t, tar), make([]byte, 512), gzipOf(t, tar)),
-			"zstd":              zstdOf(t, tar),
-			"several frames":    join(zstdOf(t, tar[:half]), zstdOf(t, tar[half:])),
-			"a skippable frame": join([]byte("\x5e\x2a\x4d\x18\x04\x00\x00\x00skip"), zstdOf(t, tar)),
+			"gzip":              gzipBytes(t, tar),
+			"several members":   join(gzipBytes(t, tar[:half]), gzipBytes(t, nil), gzipBytes(t, tar[half:])),
+			"zeros":             append(gzipBytes(t, tar), make([]byte, 100000)...),
+			"garbage":           append(gzipBytes(t, tar), "\x1fgarbage"...),
+			"zeros, a member":   join(gzipBytes(t, tar), make([]byte, 512), gzipBytes(t, tar)),
+			"zstd":              zstdBytes(t, tar),
+			"several frames":    join(zstdBytes(t, tar[:half]), zstdBytes(t, tar[half:])),
+			"a skippable frame": join([]byte("\x5e\x2a\x4d\x18\x04\x00\x00\x00skip"), zstdBytes(t, tar)),
 		}
 		l := openTestLayers(t)
 		for form, b := range forms {
@@ -97,7 +97,7 @@ func TestFraming(t *testing.T) {
 // The bytes that come out are those that gzip(1) writes.
 func TestGarbageAsGzip(t *testing.T) {
 	for name, tail := range map[string]string{"zeros": "\x00\x00\x00", "text": "text", "zeros and text": "\x00\x00text", "another magic": "\x1f\x9d\x90"} {
-		b := append(gzipOf(t, []byte("content\n")), tail...)
+		b := append(gzipBytes(t, []byte("content\n")), tail...)
 		cmd := exec.Command("gzip", "-dc")
 		cmd.Stdin = bytes.NewReader(b)
 		want, err := cmd.Output()
@@ -116,7 +116,7 @@ func TestGarbageAsGzip(t *testing.T) {
 
 func TestBadFraming(t *testing.T) {
 	archive := makeTar(t, file("a", strings.Repeat("data ", 10000)))
-	z := gzipOf(t, archive)
+	z := gzipBytes(t, archive)
 	flipped := bytes.Clone(z)
 	flipped[len(z)/2] ^= 0x55
 	sum := bytes.Clone(z)
@@ -126,12 +126,12 @@ func TestBadFraming(t *testing.T) {
 		"cut in the sum":    z[:len(z)-3],
 		"damaged":           flipped,
 		"wrong sum":         sum,
-		"cut member":        join(gzipOf(t, archive[:600]), gzipOf(t, archive[600:])[:100]),
+		"cut member":        join(gzipBytes(t, archive[:600]), gzipBytes(t, archive[600:])[:100]),
 		"only a magic":      []byte("\x1f\x8b"),
 		"only a header":     []byte("\x1f\x8b\x08\x04\x00\x00\x00\x00\x00\x03"),
 		"second header cut": join(z, []byte("\x1f\x8b\x08\x04\x00\x00")),
-		"zstd cut":          zstdOf(t, archive)[:60],
-		"zstd with garbage": append(zstdOf(t, archive), "garbage"...),
+		"zstd cut":          zstdBytes(t, archive)[:60],
+		"zstd with garbage": append(zstdBytes(t, archive), "garbage"...),
 	} {
 		l := openTestLayers(t)
 		if _, err := addBlob(t, l, b); !errs.Is(err, errs.Corrupt) {
@@ -146,7 +146,7 @@ func TestBadFraming(t *testing.T) {
 // A bomb ends at the limit, and the error says what to do.
 func TestBombs(t *testing.T) {
 	zeros := append(makeTar(t, file("a", "")), make([]byte, 64<<20)...)
-	for name, b := range map[string][]byte{"gzip": gzipOf(t, zeros), "zstd": zstdOf(t, zeros), "plain": zeros} {
+	for name, b := range map[string][]byte{"gzip": gzipBytes(t, zeros), "zstd": zstdBytes(t, zeros), "plain": zeros} {
 		l := openTestLayers(t)
 		l.Limits.Tar = 8 << 20
 		_, err := addBlob(t, l, b)
@@ -167,8 +167,8 @@ func TestBombs(t *testing.T) {
 func FuzzInflate(f *testing.F) {
 	archive := makeTar(f, file("a", strings.Repeat("data ", 100)))
 	for _, b := range [][]byte{
-		gzipOf(f, archive), zstdOf(f, archive), archive, join(gzipOf(f, archive), gzipOf(f, nil), []byte("garbage")),
-		join(zstdOf(f, archive), []byte("\x5e\x2a\x4d\x18\x04\x00\x00\x00skip"), zstdOf(f, nil)), []byte("\x1f\x8b\x08\x1c\x00\x00\x00\x00\x00\x03\x02\x00xxname\x00comment\x00"),
+		gzipBytes(f, archive), zstdBytes(f, archive), archive, join(gzipBytes(f, archive), gzipBytes(f, nil), []byte("garbage")),
+		join(zstdBytes(f, archive), []byte("\x5e\x2a\x4d\x18\x04\x00\x00\x00skip"), zstdBytes(f, nil)), []byte("\x1f\x8b\x08\x1c\x00\x00\x00\x00\x00\x03\x02\x00xxname\x00comment\x00"),
 	} {
 		f.Add(b)
 	}
