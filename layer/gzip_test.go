@@ -14,7 +14,7 @@ import (
 	"tug/test/fixture"
 )
 
-func gzipOf(t *testing.T, l *Layers, held *Layer) ([]byte, error) {
+func gzipForm(t *testing.T, l *Layers, held *Layer) ([]byte, error) {
 	t.Helper()
 	r, err := l.Gzip(t.Context(), held, nil)
 	if err != nil {
@@ -43,7 +43,7 @@ func TestGzip(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	for _, n := range []int{1, 2, 7} {
 		runtime.GOMAXPROCS(n)
-		b, err := gzipOf(t, l, held)
+		b, err := gzipForm(t, l, held)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +81,7 @@ func TestGzip(t *testing.T) {
 	if err := os.WriteFile(path, tar, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := gzipOf(t, l, held); !errs.Is(err, errs.Corrupt) {
+	if _, err := gzipForm(t, l, held); !errs.Is(err, errs.Corrupt) {
 		t.Errorf("a changed tar: %v", err)
 	}
 }
