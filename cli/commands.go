@@ -204,9 +204,10 @@ func (c *command) inGroup(group string) string {
 // arity is how many arguments a command takes; max < 0 is any number.
 type arity struct{ min, max int }
 
-func exactly(n int) arity { return arity{n, n} }
-func atLeast(n int) arity { return arity{n, -1} }
-func atMost(n int) arity  { return arity{0, n} }
+func exactly(n int) arity    { return arity{n, n} }
+func atLeast(n int) arity    { return arity{n, -1} }
+func between(n, m int) arity { return arity{n, m} }
+func atMost(n int) arity     { return arity{0, n} }
 
 // check returns Docker's words for a wrong number of arguments, or "".
 func (r arity) check(n int) string {

@@ -62,10 +62,13 @@ func setupPull(a *app, fs *pflag.FlagSet) func([]string) error {
 func setupLoad(a *app, fs *pflag.FlagSet) func([]string) error {
 	input := fs.StringP("input", "i", "", "Read from tar archive file, instead of STDIN")
 	quiet := fs.BoolP("quiet", "q", false, "Suppress the load output")
-	absentFlags(fs, "platform:string")
+	var o image.LoadOptions
+	fs.Var((*platformsValue)(&o.Platforms), "platform", `Load only the given platform variants, as "os[/arch[/variant]]" (for example "linux/amd64")`)
 	return func([]string) error {
-		in := a.In
+		in, dir := a.In, ""
 		switch {
+		case *input != "" && *input != "-" && isDir(*input):
+			dir = *input
 		case *input != "" && *input != "-":
 			f, err := os.Open(*input)
 			if err != nil {
@@ -82,13 +85,27 @@ func setupLoad(a *app, fs *pflag.FlagSet) func([]string) error {
 		}
 		p := newProgress(a.Out, a.width())
 		p.silent = *quiet || !p.live // as in Docker, layers show on a terminal only
-		loaded, err := e.Images.Load(a.ctx, in, p)
+		o.Progress = p
+		ctx, stop := a.untilSignal()
+		defer stop()
+		var loaded []image.Loaded
+		if dir != "" {
+			loaded, err = e.Images.LoadDir(ctx, dir, o)
+		} else {
+			loaded, err = e.Images.LoadWith(ctx, in, o)
+		}
+		err = a.signalled(ctx, err)
 		p.close()
 		for _, l := range loaded {
 			err = firstError(err, a.printf("%s\n", oneLine(l.String())))
 		}
 		return err
 	}
+}
+
+func isDir(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && fi.IsDir()
 }
 
 func setupTag(a *app, _ *pflag.FlagSet) func([]string) error {

@@ -34,7 +34,6 @@ context
 cp
 diff
 events
-import
 network
 node
 pause
@@ -62,7 +61,6 @@ container top
 container unpause
 container update
 image build
-image import
 manifest annotate
 manifest create
 manifest push

@@ -9,6 +9,10 @@ func storeCommands() []command {
 			short: "Show the history of an image", setup: setupHistory,
 		},
 		{
+			names: []string{"import", "image import"}, usage: "file|URL|- [REPOSITORY[:TAG]]", args: between(1, 2),
+			short: "Import the contents from a tarball to create a filesystem image", setup: setupImport,
+		},
+		{
 			names: []string{"image prune"}, args: exactly(0),
 			short: "Remove unused images", setup: setupImagePrune,
 		},

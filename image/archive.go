@@ -38,6 +38,7 @@ var errArchive = errors.New("archive")
 type archive struct {
 	s       *Images
 	events  *events
+	want    []spec.Platform // none: what the archive's names mean here
 	members map[string]*member
 	links   map[string]string // symbolic and hard links between members
 	kept    int               // bytes of all small members
@@ -119,7 +120,7 @@ func (a *archive) scan(ctx context.Context, r *plain) error {
 		case err == io.EOF:
 			return errs.New(errs.Invalid, "the archive is empty")
 		case errors.Is(err, tar.ErrHeader) && n == 0:
-			return errs.New(errs.Invalid, "this is no image archive: no tar, plain or compressed with gzip or zstd")
+			return errs.New(errs.Invalid, "this is no image archive: no tar, plain or compressed with gzip, bzip2, xz or zstd")
 		case err != nil:
 			return archiveError(err)
 		case n == maxMembers:
@@ -154,26 +155,33 @@ func (a *archive) add(ctx context.Context, tr *tar.Reader, h *tar.Header) error 
 		// A few bytes of it could claim any size, all of which would be read.
 		return errs.New(errs.Unsupported, "%.200q in the archive is sparse", name).WithHint("make the archive without tar's --sparse")
 	}
+	return a.addFile(ctx, tr, name, h.Size)
+}
+
+// addFile takes in one file: a layer goes into the store, what is small is
+// kept.
+func (a *archive) addFile(ctx context.Context, tr io.Reader, name string, size int64) error {
+	old := a.members[name]
 	if old != nil && old.layer != nil {
 		old.layer.Close()
 	}
 	delete(a.links, name)
-	m := &member{size: h.Size}
+	m := &member{size: size}
 	a.members[name] = m
 	head := make([]byte, 512)
 	n, err := io.ReadFull(tr, head)
-	if err != nil && err != io.EOF && !(errors.Is(err, io.ErrUnexpectedEOF) && int64(n) == h.Size) {
+	if err != nil && err != io.EOF && !(errors.Is(err, io.ErrUnexpectedEOF) && int64(n) == size) {
 		return archiveError(err)
 	}
 	head = head[:n]
 	body := io.MultiReader(bytes.NewReader(head), tr)
-	if isGzip(head) || isZstd(head) || isTar(head) {
+	if isGzip(head) || isZstd(head) || isBzip2(head) || isXZ(head) || isTar(head) {
 		if err := sameAgain(name, old, m); err != nil {
 			return err
 		}
-		return a.addLayer(ctx, m, name, body, h.Size, isTar(head))
+		return a.addLayer(ctx, m, name, body, size, isTar(head))
 	}
-	if h.Size > maxSmall || a.kept+int(h.Size) > maxKept {
+	if size > maxSmall || a.kept+int(size) > maxKept {
 		return sameAgain(name, old, m) // whoever needs it will miss it
 	}
 	if m.small, err = io.ReadAll(body); err != nil {

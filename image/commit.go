@@ -22,6 +22,7 @@ type incoming struct {
 	id       spec.Digest
 	manifest spec.Digest
 	target   *spec.Descriptor
+	platform spec.Platform // of an image from an archive
 	blobs    map[spec.Digest][]byte
 	layers   []spec.Digest
 	stack    []spec.Digest // what to mount; set by commit

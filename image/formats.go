@@ -211,8 +211,12 @@ func (a *archive) ociImages() ([]*incoming, error) {
 	}
 	var imgs []*incoming
 	byID := map[spec.Digest]*incoming{}
-	for _, d := range pickEntries(x) {
-		in, err := a.ociImage(d)
+	for _, e := range a.pickEntries(x) {
+		d := e.Descriptor
+		in, err := a.ociImage(d, e.platform)
+		if errs.Is(err, errs.NotFound) && len(a.want) > 0 {
+			continue // not for this platform
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -249,23 +253,48 @@ func (a *archive) checkLayout() error {
 	return nil
 }
 
+// entry is one entry of a layout's index, and the platform it is to be loaded
+// for where it is an index itself.
+type entry struct {
+	spec.Descriptor
+	platform spec.Platform
+}
+
 // pickEntries returns the entries of a layout's index to load. Where several
-// platforms of one name lie side by side, the host's is meant, if it is there.
-func pickEntries(x *spec.Index) []spec.Descriptor {
-	host := spec.HostPlatform()
+// platforms of one name lie side by side, those asked for are meant, else the
+// host's, if it is there.
+func (a *archive) pickEntries(x *spec.Index) []entry {
+	if len(a.want) == 0 {
+		return pickFor(x, spec.HostPlatform(), false)
+	}
+	var out []entry
+	for _, p := range a.want {
+		out = append(out, pickFor(x, p, true)...)
+	}
+	return out
+}
+
+func pickFor(x *spec.Index, want spec.Platform, only bool) []entry {
 	best := map[string]int{}
 	for _, d := range x.Manifests {
 		if label := entryLabel(d); isImageEntry(d) && d.Platform != nil {
-			f := fit(*d.Platform, host)
+			f := fit(*d.Platform, want)
 			if old, ok := best[label]; !ok || f < old {
 				best[label] = f
 			}
 		}
 	}
-	var out []spec.Descriptor
+	var out []entry
 	for _, d := range x.Manifests {
-		if isImageEntry(d) && (d.Platform == nil || fit(*d.Platform, host) == best[entryLabel(d)]) {
-			out = append(out, d)
+		if !isImageEntry(d) {
+			continue
+		}
+		f := 0
+		if d.Platform != nil {
+			f = fit(*d.Platform, want)
+		}
+		if d.Platform == nil || f == best[entryLabel(d)] && (!only || f < noFit) {
+			out = append(out, entry{d, want})
 		}
 	}
 	return out
@@ -301,7 +330,7 @@ func entryName(d spec.Descriptor) (spec.Reference, bool) {
 }
 
 // ociImage reads the image behind one entry, through indexes.
-func (a *archive) ociImage(top spec.Descriptor) (*incoming, error) {
+func (a *archive) ociImage(top spec.Descriptor, want spec.Platform) (*incoming, error) {
 	blobs := map[spec.Digest][]byte{}
 	d := top
 	for range maxNesting {
@@ -315,7 +344,7 @@ func (a *archive) ociImage(top spec.Descriptor) (*incoming, error) {
 		}
 		blobs[d.Digest] = b
 		if m == nil {
-			if d, err = chooseLocal(x); err != nil {
+			if d, err = chooseLocal(x, want, len(a.want) > 0); err != nil {
 				return nil, err
 			}
 			continue
@@ -334,11 +363,12 @@ func (a *archive) ociImage(top spec.Descriptor) (*incoming, error) {
 	return nil, errs.New(errs.Unsupported, "indexes in the archive are nested more than %d deep", maxNesting)
 }
 
-// chooseLocal is choose for the host; an index with one image only means that.
-func chooseLocal(x *spec.Index) (spec.Descriptor, error) {
-	d, err := choose(x, spec.HostPlatform())
-	if err == nil {
-		return d, nil
+// chooseLocal is choose; unless the platform was asked for, an index with one
+// image only means that.
+func chooseLocal(x *spec.Index, want spec.Platform, asked bool) (spec.Descriptor, error) {
+	d, err := choose(x, want)
+	if err == nil || asked {
+		return d, err
 	}
 	var only []spec.Descriptor
 	for _, e := range x.Manifests {

@@ -27,13 +27,39 @@ func (l Loaded) String() string {
 }
 
 // Load reads images from r: a docker-archive (docker save, podman save, skopeo)
-// or the tar of an OCI layout, plain or compressed with gzip or zstd. Either all
+// or the tar of an OCI layout, plain or compressed with gzip, bzip2, xz or zstd. Either all
 // its images are recorded or none. r is read once, front to back: what looks
 // like a layer goes straight into the store as it comes by, long before it is
 // known whether an image wants it; what none wants is removed at the end.
 func (s *Images) Load(ctx context.Context, r io.Reader, p Progress) ([]Loaded, error) {
-	a := newArchive(s, newEvents(p))
-	imgs, loaded, err := a.read(ctx, r)
+	return s.LoadWith(ctx, r, LoadOptions{Progress: p})
+}
+
+// LoadOptions modify a Load.
+type LoadOptions struct {
+	Platforms []spec.Platform // only images for these; none: all, and of an index the host's
+	Progress  Progress        // may be nil
+}
+
+// LoadWith is Load with options.
+func (s *Images) LoadWith(ctx context.Context, r io.Reader, o LoadOptions) ([]Loaded, error) {
+	return s.load(ctx, o, func(a *archive) error { return a.readStream(ctx, r) })
+}
+
+// LoadDir is LoadWith of a directory that holds what would be in the archive.
+func (s *Images) LoadDir(ctx context.Context, dir string, o LoadOptions) ([]Loaded, error) {
+	return s.load(ctx, o, func(a *archive) error { return a.readDir(ctx, dir) })
+}
+
+func (s *Images) load(ctx context.Context, o LoadOptions, read func(*archive) error) ([]Loaded, error) {
+	a := newArchive(s, newEvents(o.Progress))
+	a.want = o.Platforms
+	var imgs []*incoming
+	var loaded []Loaded
+	err := read(a)
+	if err == nil {
+		imgs, loaded, err = a.images()
+	}
 	if err == nil {
 		var moved map[string]spec.Digest
 		moved, err = s.commit(ctx, imgs)
@@ -49,21 +75,24 @@ func (s *Images) Load(ctx context.Context, r io.Reader, p Progress) ([]Loaded, e
 	return loaded, nil
 }
 
-// read takes the archive in and works out its images.
-func (a *archive) read(ctx context.Context, r io.Reader) ([]*incoming, []Loaded, error) {
+// readStream takes in an archive.
+func (a *archive) readStream(ctx context.Context, r io.Reader) error {
 	plain, err := inflate(r)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	defer plain.close()
 	err = a.scan(ctx, plain)
 	if ctx.Err() != nil {
-		return nil, nil, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
-	if err != nil {
-		return nil, nil, err
-	}
+	return err
+}
+
+// images works out which images the archive holds.
+func (a *archive) images() ([]*incoming, []Loaded, error) {
 	var imgs []*incoming
+	var err error
 	switch {
 	case a.has("manifest.json"):
 		imgs, err = a.dockerImages()
@@ -79,6 +108,9 @@ func (a *archive) read(ctx context.Context, r io.Reader) ([]*incoming, []Loaded,
 	if err != nil {
 		return nil, nil, err
 	}
+	if imgs = a.wanted(imgs); len(imgs) == 0 && len(a.want) > 0 {
+		return nil, nil, errs.New(errs.NotFound, "the archive holds no image for %s", a.want[0])
+	}
 	if len(imgs) == 0 {
 		return nil, nil, errs.New(errs.Invalid, "the archive holds no image")
 	}
@@ -92,6 +124,16 @@ func (a *archive) read(ctx context.Context, r io.Reader) ([]*incoming, []Loaded,
 		}
 	}
 	return imgs, loaded, nil
+}
+
+// wanted leaves out what is for other platforms than those asked for.
+func (a *archive) wanted(imgs []*incoming) []*incoming {
+	if len(a.want) == 0 {
+		return imgs
+	}
+	return slices.DeleteFunc(imgs, func(in *incoming) bool {
+		return !slices.ContainsFunc(a.want, func(p spec.Platform) bool { return fits(in.platform, p) })
+	})
 }
 
 // part is a layer as an archive's metadata names it.
@@ -110,7 +152,7 @@ func (a *archive) assemble(config []byte, parts []part) (*incoming, error) {
 	if len(cfg.RootFS.DiffIDs) != len(parts) {
 		return nil, errs.New(errs.Corrupt, "image %s: its config names %d layers, the archive %d", id.Short(), len(cfg.RootFS.DiffIDs), len(parts))
 	}
-	in := &incoming{id: id, blobs: map[spec.Digest][]byte{id: config}, layers: cfg.RootFS.DiffIDs}
+	in := &incoming{id: id, platform: cfg.Platform, blobs: map[spec.Digest][]byte{id: config}, layers: cfg.RootFS.DiffIDs}
 	for i, p := range parts {
 		l, err := a.layer(p)
 		if err != nil {
@@ -166,7 +208,7 @@ func (a *archive) layer(p part) (*layer.Layer, error) {
 	case m.err != nil:
 		return nil, fmt.Errorf("%s: %w", what, m.err)
 	case m.layer == nil:
-		return nil, errs.New(errs.Unsupported, "%s is no tar, plain or compressed with gzip or zstd", what)
+		return nil, errs.New(errs.Unsupported, "%s is no tar, plain or compressed with gzip, bzip2, xz or zstd", what)
 	case p.size >= 0:
 		return m.layer, checkSize(what, m.size, "manifest", p.size)
 	}

@@ -406,7 +406,7 @@ func TestLoadHostileArchives(t *testing.T) {
 		"OCI empty index":     {oci(`{"schemaVersion":2,"manifests":[]}`), errs.Invalid, "no image"},
 		"OCI manifest as top": {oci(`{"schemaVersion":2,"config":{"digest":"` + fixture.Digest(nil) + `"},"layers":[]}`), errs.Corrupt, "is no index"},
 		"OCI missing blob":    {oci(`{"schemaVersion":2,"manifests":[{"digest":"` + fixture.Digest(nil) + `","size":0}]}`), errs.Corrupt, "lacks"},
-		"bzip2":               {[]byte("BZh91AY&SY and so on"), errs.Unsupported, "bzip2"},
+		"bzip2":               {[]byte("BZh91AY&SY and so on"), errs.Corrupt, "cut short"},
 		"gzip header only":    {[]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"), errs.Corrupt, "cut short"},
 		"gzip header cut":     {[]byte("\x1f\x8b\x08\x00"), errs.Corrupt, "cut short"},
 		"zstd header only":    {[]byte("\x28\xb5\x2f\xfd"), errs.Corrupt, "cut short"},

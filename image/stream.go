@@ -3,6 +3,7 @@ package image
 import (
 	"bufio"
 	"bytes"
+	"compress/bzip2"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"tug/errs"
+	"tug/layer"
 )
 
 // plain is an archive without its compression.
@@ -43,14 +45,17 @@ func inflate(r io.Reader) (*plain, error) {
 		return &plain{z, true, z.Close}, nil
 	case len(head) == 0:
 		return nil, errs.New(errs.Invalid, "the archive is empty")
-	case bytes.HasPrefix(head, []byte("BZh")), bytes.HasPrefix(head, []byte("\xfd7zX")):
-		return nil, errs.New(errs.Unsupported, "archives compressed with bzip2 or xz are not supported").
-			WithHint("decompress it on the way: xz -dc FILE | tug load")
+	case isBzip2(head):
+		return &plain{bzip2.NewReader(br), true, func() {}}, nil
+	case isXZ(head):
+		return &plain{layer.NewXZ(br), true, func() {}}, nil
 	}
 	return &plain{br, false, func() {}}, nil
 }
 
-func isGzip(b []byte) bool { return bytes.HasPrefix(b, []byte("\x1f\x8b")) }
+func isBzip2(b []byte) bool { return bytes.HasPrefix(b, []byte("BZh")) }
+func isXZ(b []byte) bool    { return bytes.HasPrefix(b, []byte("\xfd7zX")) }
+func isGzip(b []byte) bool  { return bytes.HasPrefix(b, []byte("\x1f\x8b")) }
 
 // isZstd knows the skippable frame as well that parallel compressors begin with.
 func isZstd(b []byte) bool {
@@ -101,6 +106,10 @@ func (a *plain) drain(r io.Reader) error {
 func archiveError(err error) error {
 	var sys interface{ Timeout() bool } // an errno in a PathError
 	if errors.As(err, &sys) {
+		return fmt.Errorf("read archive: %w", err)
+	}
+	var classed *errs.Error
+	if errors.As(err, &classed) {
 		return fmt.Errorf("read archive: %w", err)
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {

@@ -38,6 +38,15 @@ type ingested struct {
 	kind     compression
 }
 
+// form is what the layer came as, or its tar where that is no form for a
+// registry.
+func (in *ingested) form() spec.Descriptor {
+	if !in.kind.registry() {
+		return spec.Descriptor{MediaType: plainTar.mediaType(), Digest: in.diffID, Size: in.size}
+	}
+	return spec.Descriptor{MediaType: in.kind.mediaType(), Digest: in.blob, Size: in.blobSize}
+}
+
 // Add reads one layer to its end and returns it with its shared lock, so that
 // it cannot be removed before something refers to it. The layer appears in the
 // store whole, verified and durable, or, on any error, not at all. When it is
@@ -98,7 +107,7 @@ func (l *Layers) addIn(ctx context.Context, be backend, dir string, lock *os.Fil
 	info := Info{
 		DiffID: in.diffID, Size: in.size, Content: in.tree.content, Entries: in.tree.entries, Source: want.Source,
 		CRC32C: &in.crc, Root: in.tree.rootAttrs(), Opaque: in.tree.root.dir.opaque, Loose: in.tree.loose(),
-		Blobs: []spec.Descriptor{{MediaType: in.kind.mediaType(), Digest: in.blob, Size: in.blobSize}},
+		Blobs: []spec.Descriptor{in.form()},
 	}
 	if !want.Replace {
 		if found, err := l.known(info); found != nil || err != nil {
@@ -226,10 +235,7 @@ func ingest(ctx context.Context, r io.Reader, tar *os.File, want Expect, limits 
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 		return nil, err
 	}
-	kind, err := detect(first[:n])
-	if err != nil {
-		return nil, err
-	}
+	kind := detect(first[:n])
 	r = io.MultiReader(bytes.NewReader(first[:n]), r)
 	p := &pipeline{flow: newFlow(ctx), want: want, limits: limits, out: ingested{kind: kind}}
 	defer p.cancel(nil)

@@ -2,6 +2,7 @@ package layer
 
 import (
 	"bytes"
+	"compress/bzip2"
 	"errors"
 	"io"
 
@@ -18,6 +19,8 @@ const (
 	plainTar compression = iota
 	gzipped
 	zstandard
+	bzipped
+	xzipped
 )
 
 func (c compression) mediaType() string {
@@ -30,20 +33,25 @@ func (c compression) mediaType() string {
 	return spec.TypeOCILayer
 }
 
+// registry reports whether registries take layers compressed like that, so that
+// the form is worth remembering. bzip2 and xz come from archives alone.
+func (c compression) registry() bool { return c != bzipped && c != xzipped }
+
 // detect tells the compression by the first bytes, of which there may be few.
 // Media types and file names are not asked: archives lie about both.
-func detect(b []byte) (compression, error) {
+func detect(b []byte) compression {
 	has := func(magic string) bool { return bytes.HasPrefix(b, []byte(magic)) }
 	switch {
 	case has("\x1f\x8b"):
-		return gzipped, nil
+		return gzipped
 	case has("\x28\xb5\x2f\xfd"), len(b) >= 4 && b[0]&0xf0 == 0x50 && has(string(b[0])+"\x2a\x4d\x18"):
-		return zstandard, nil
-	case has("BZh"), has("\xfd7zXZ\x00"):
-		return 0, errs.New(errs.Unsupported, "the layer is compressed with bzip2 or xz").
-			WithHint("images hold plain, gzip or zstd layers; recompress it")
+		return zstandard
+	case has("BZh"):
+		return bzipped
+	case has(xzMagic):
+		return xzipped
 	}
-	return plainTar, nil
+	return plainTar
 }
 
 // inflater returns a reader of the uncompressed bytes of r, and what frees it.
@@ -60,6 +68,10 @@ func inflater(c compression, r io.Reader) (io.Reader, func(), error) {
 			return nil, nil, inflateError(err)
 		}
 		return errReader{z}, z.Close, nil
+	case bzipped:
+		return errReader{bzip2.NewReader(r)}, func() {}, nil
+	case xzipped:
+		return errReader{NewXZ(r)}, func() {}, nil
 	}
 	return r, func() {}, nil
 }
