@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/pflag"
 
+	"tug/engine"
 	"tug/image"
 	"tug/spec"
 )
@@ -121,14 +123,15 @@ func setupTag(a *app, _ *pflag.FlagSet) func([]string) error {
 func setupRmi(a *app, fs *pflag.FlagSet) func([]string) error {
 	force := fs.BoolP("force", "f", false, "Force removal of the image")
 	fs.Bool("no-prune", false, "Do not delete untagged parents (tug has none)")
-	absentFlags(fs, "platform:string")
+	var platforms []spec.Platform
+	fs.Var((*platformsValue)(&platforms), "platform", `Remove only the given platform variants, as "os[/arch[/variant]]" (for example "linux/amd64")`)
 	return func(args []string) error {
 		e, err := a.engine()
 		if err != nil {
 			return err
 		}
 		return a.each(args, func(name string) error {
-			removed, err := e.Images.Remove(name, *force, e.Containers.UsersOf)
+			removed, err := a.removeImage(e, name, *force, platforms)
 			if *force && isGone(err) {
 				a.complain(err)
 				return nil
@@ -139,6 +142,36 @@ func setupRmi(a *app, fs *pflag.FlagSet) func([]string) error {
 			return err
 		})
 	}
+}
+
+// removeImage removes what name means, or its variants for these platforms.
+func (a *app) removeImage(e *engine.Engine, name string, force bool, platforms []spec.Platform) (removed []image.Removed, err error) {
+	if len(platforms) == 0 {
+		return e.Images.Remove(name, force, e.Containers.UsersOf)
+	}
+	// All are found before the name may go with the first.
+	var names []string
+	for _, p := range platforms {
+		img, err := e.Images.ResolveFor(name, &p)
+		if err != nil {
+			return nil, err
+		}
+		target := string(img.ID)
+		if own, err := e.Images.Resolve(name); err == nil && own.ID == img.ID {
+			target = name
+		}
+		if !slices.Contains(names, target) {
+			names = append(names, target)
+		}
+	}
+	for _, n := range names {
+		more, err := e.Images.Remove(n, force, e.Containers.UsersOf)
+		removed = append(removed, more...)
+		if err != nil {
+			return removed, err
+		}
+	}
+	return removed, nil
 }
 
 // firstError returns the first error there is.

@@ -12,6 +12,7 @@ import (
 	"tug/engine"
 	"tug/errs"
 	"tug/image"
+	"tug/spec"
 )
 
 const inspectFormatUsage = "Format output using a custom template:\n" +
@@ -21,6 +22,7 @@ const inspectFormatUsage = "Format output using a custom template:\n" +
 type inspectOptions struct {
 	format, typ string
 	size        bool
+	platform    *spec.Platform // of images
 }
 
 func setupInspect(a *app, fs *pflag.FlagSet) func([]string) error {
@@ -41,8 +43,13 @@ func setupContainerInspect(a *app, fs *pflag.FlagSet) func([]string) error {
 func setupImageInspect(a *app, fs *pflag.FlagSet) func([]string) error {
 	o := &inspectOptions{typ: "image"}
 	fs.StringVarP(&o.format, "format", "f", "", inspectFormatUsage)
-	absentFlags(fs, "platform:string")
-	return func(args []string) error { return a.inspect(o, args) }
+	platform := fs.String("platform", "", `Inspect a specific platform of the multi-platform image, as "os[/arch[/variant]]" (for example "linux/amd64")`)
+	return func(args []string) (err error) {
+		if o.platform, err = parsePlatform(*platform); err != nil {
+			return err
+		}
+		return a.inspect(o, args)
+	}
 }
 
 // inspect prints the objects that names stand for: an array of JSON objects, or
@@ -88,14 +95,14 @@ func (o *inspectOptions) finder() (finder, error) {
 	case "container":
 		return o.findContainer, nil
 	case "image":
-		return findImage, nil
+		return o.findImage, nil
 	case "":
 		return func(a *app, e *engine.Engine, name string) (any, error) {
 			v, err := o.findContainer(a, e, name)
 			if !errs.Is(err, errs.NotFound) {
 				return v, err
 			}
-			if v, err = findImage(a, e, name); errs.Is(err, errs.NotFound) || errs.Is(err, errs.Invalid) {
+			if v, err = o.findImage(a, e, name); errs.Is(err, errs.NotFound) || errs.Is(err, errs.Invalid) {
 				err = errs.New(errs.NotFound, "no such object: %s", name)
 			}
 			return v, err
@@ -122,8 +129,8 @@ func (o *inspectOptions) findContainer(a *app, e *engine.Engine, name string) (a
 	return v, nil
 }
 
-func findImage(_ *app, e *engine.Engine, name string) (any, error) {
-	img, err := e.Images.Resolve(name)
+func (o *inspectOptions) findImage(_ *app, e *engine.Engine, name string) (any, error) {
+	img, err := e.Images.ResolveFor(name, o.platform)
 	if err != nil {
 		return nil, err
 	}

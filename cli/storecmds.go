@@ -17,6 +17,10 @@ func storeCommands() []command {
 			short: "Remove unused images", setup: setupImagePrune,
 		},
 		{
+			names: []string{"image tree"}, usage: "[IMAGE...]", args: atLeast(0),
+			short: "Show which layers images have in common", setup: setupImageTree,
+		},
+		{
 			names: []string{"container prune"}, args: exactly(0),
 			short: "Remove all stopped containers", setup: setupContainerPrune,
 		},

@@ -6,8 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"tug/errs"
@@ -87,15 +90,15 @@ func (s *Images) names() ([]name, error) {
 	if err != nil {
 		return nil, err
 	}
+	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), ".") }) // somebody's temporary
+	found := make([]name, len(entries))
+	failed := make([]error, len(entries))
+	inParallel(len(entries), func(i int) { found[i], failed[i] = s.readNameFile(entries[i].Name()) })
 	var all []name
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") {
-			continue // somebody's temporary
-		}
-		n, err := s.readNameFile(e.Name())
+	for i, err := range failed {
 		switch {
 		case err == nil:
-			all = append(all, n)
+			all = append(all, found[i])
 		case !errors.Is(err, fs.ErrNotExist) && errs.ClassOf(err) == errs.Internal:
 			return nil, err
 		}
@@ -236,19 +239,52 @@ func (s *Images) List() ([]*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	var imgs []*Image
-	for _, id := range ids {
-		img := &Image{ID: id}
-		r, err := s.readRecord(id)
+	byImage := map[spec.Digest][]name{}
+	for _, n := range all {
+		byImage[n.Image] = append(byImage[n.Image], n)
+	}
+	imgs := make([]*Image, len(ids))
+	inParallel(len(ids), func(i int) {
+		img := &Image{ID: ids[i]}
+		r, err := s.readRecord(ids[i])
 		if err == nil {
-			img, err = s.image(r, all)
+			img, err = s.image(r, byImage[ids[i]])
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			imgs = append(imgs, img)
+			imgs[i] = img
 		}
-	}
+	})
+	imgs = slices.DeleteFunc(imgs, func(i *Image) bool { return i == nil })
 	slices.SortStableFunc(imgs, func(a, b *Image) int { return created(b).Compare(created(a)) })
 	return imgs, nil
+}
+
+// inParallel calls f for 0 to n-1 on all processors: small files are read at the
+// speed of system calls and of parsing, and there may be thousands.
+func inParallel(n int, f func(i int)) {
+	const batch = 64
+	if n <= batch {
+		for i := range n {
+			f(i)
+		}
+		return
+	}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), 8) {
+		wg.Go(func() {
+			for {
+				start := int(next.Add(batch)) - batch
+				if start >= n {
+					return
+				}
+				for i := start; i < min(start+batch, n); i++ {
+					f(i)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func created(i *Image) time.Time {

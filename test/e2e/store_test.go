@@ -153,3 +153,30 @@ func TestPruneFilters(t *testing.T) {
 	g.fails(1, args("image", "prune", "-f", "--filter", "color=red"), "invalid filter 'color'")
 	g.fails(1, args("system", "prune", "-f", "--volumes", "--filter", "until=1h"), `The "until" filter is not supported with "--volumes"`)
 }
+
+func TestImageTree(t *testing.T) {
+	g := newBusybox(t)
+	g.ok("load", "-q", "-i", coreFile(t, "zoo.tar"))
+	out := g.ok("image", "tree")
+	lines := strings.Split(out, "\n")
+	if !strings.Contains(lines[0], "  layer 0") || !strings.Contains(out, "├─ busybox:test (") || !strings.Contains(out, "└─ zoo:test (") || !strings.Contains(lines[len(lines)-1], "if nothing were shared") {
+		t.Errorf("image tree:\n%s", out)
+	}
+	g.env = []string{"LC_ALL=C"}
+	if out := g.ok("image", "tree", "busybox:test"); strings.Contains(out, "─") || strings.Contains(out, "zoo") || !strings.Contains(out, "`- busybox:test (") {
+		t.Errorf("image tree busybox:test:\n%s", out)
+	}
+	var v struct{ TotalSize int64 }
+	if err := json.Unmarshal([]byte(g.ok("image", "tree", "--format", "json")), &v); err != nil || v.TotalSize == 0 {
+		t.Errorf("%v, %+v", err, v)
+	}
+	g.fails(1, args("image", "tree", "nope"), "No such image: nope:latest")
+	if out := g.ok("images", "--tree"); !strings.Contains(out, "busybox:test") || !strings.Contains(out, "`- linux/amd64") {
+		t.Errorf("images --tree:\n%s", out)
+	}
+	g.fails(1, args("images", "--tree", "-q"), "--quiet is not yet supported with --tree")
+	g.fails(1, args("rmi", "--platform", "linux/s390x", "busybox:test"), "does not match the specified platform")
+	g.ok("image", "inspect", "--platform", "linux/amd64", "busybox:test")
+	g.ok("rmi", "--platform", "linux/amd64", "busybox:test")
+	g.fails(1, args("image", "inspect", "busybox:test"), "No such image")
+}
