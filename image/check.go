@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,6 +47,9 @@ func (s *Images) Check(ctx context.Context, o CheckOptions) ([]Fault, error) {
 	if c.found, err = s.checkLayers(ctx, dirs, o.Quick); err != nil {
 		return nil, err
 	}
+	// Those were just removed, and may have come again since; whether one is
+	// missing that is needed is looked at under the lock.
+	maps.DeleteFunc(c.found, func(_ spec.Digest, f []layer.Fault) bool { return len(f) == 1 && f[0] == layerMissing })
 	if err := c.expect(ctx); err != nil {
 		return nil, err
 	}

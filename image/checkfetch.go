@@ -41,7 +41,7 @@ func (c *check) layers(keep references) {
 	for _, r := range c.records {
 		for _, d := range slices.Concat(r.Layers, r.Stack) {
 			if _, err := os.Lstat(s.st.Layer(d.Hex())); errors.Is(err, fs.ErrNotExist) && c.found[d] == nil {
-				c.found[d] = []layer.Fault{{Kind: layer.FaultTar, What: "is missing"}}
+				c.found[d] = []layer.Fault{layerMissing}
 				c.layer(d)
 			}
 		}

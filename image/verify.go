@@ -193,6 +193,9 @@ func (s *Images) checkBlob(d spec.Digest) *Fault {
 	return f
 }
 
+// layerMissing is the fault of a layer that is not there at all.
+var layerMissing = layer.Fault{Kind: layer.FaultTar, What: "is missing"}
+
 // checkLayers checks layers, on all processors. A layer that is not there is a
 // fault of the kind FaultTar.
 func (s *Images) checkLayers(ctx context.Context, layers []spec.Digest, quick bool) (map[spec.Digest][]layer.Fault, error) {
@@ -207,7 +210,7 @@ func (s *Images) checkLayers(ctx context.Context, layers []spec.Digest, quick bo
 			for d := range queue {
 				faults, err := s.layers.Check(ctx, d, quick)
 				if errs.Is(err, errs.NotFound) {
-					faults, err = []layer.Fault{{Kind: layer.FaultTar, What: "is missing"}}, nil
+					faults, err = []layer.Fault{layerMissing}, nil
 				}
 				if err != nil {
 					cancel(err)

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"tug/errs"
 	"tug/spec"
@@ -194,7 +195,9 @@ func (l *Layers) List() ([]Info, error) {
 	return out, nil
 }
 
-// Remove deletes a layer; Conflict when somebody is about to use it. Call it
+// Remove deletes a layer; Conflict when somebody is about to use it, who may
+// turn out not to need it: its directory then gets the oldest of times, so that
+// the next sweep need not wait for it to become old. Call it
 // with the exclusive reference lock held, knowing that nothing refers to the
 // layer. The name goes at once, so a crash leaves at most a directory in tmp/.
 func (l *Layers) Remove(diffID spec.Digest) error {
@@ -203,6 +206,9 @@ func (l *Layers) Remove(diffID spec.Digest) error {
 		return err
 	}
 	if f == nil {
+		// Without that the sweep waits: it is no error.
+		old := time.Unix(0, 0)
+		_ = os.Chtimes(l.path(diffID), old, old)
 		return errs.New(errs.Conflict, "layer %s is in use by another command", diffID)
 	}
 	defer f.Close()

@@ -43,6 +43,7 @@ type crowd struct {
 	*tug
 	names   []string // in the registry
 	archive string
+	rootfs  string // a tar
 
 	mu    sync.Mutex
 	done  map[string]int // by command
@@ -65,6 +66,10 @@ func newCrowd(t *testing.T) *crowd {
 	loaded := *base
 	loaded.Name = "loaded:1"
 	if err := os.WriteFile(c.archive, fixture.DockerArchive(&loaded).Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.rootfs = filepath.Join(c.dir, "rootfs.tar")
+	if err := os.WriteFile(c.rootfs, base.Layers[0], 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -90,6 +95,14 @@ func (c *crowd) one(random *rand.Rand) {
 		{args("images"), nil},
 		{args("image", "inspect", name), gone},
 		{args("ps", "-a"), nil},
+		{args("image", "prune", "-f"), nil},
+		{args("image", "prune", "-a", "-f"), nil},
+		{args("save", "-o", filepath.Join(c.dir, fmt.Sprintf("saved-%d", random.IntN(3))), name), gone},
+		{args("import", c.rootfs, tag), nil},
+		{args("push", "-q", name), []string{"does not exist locally"}},
+		{args("history", "-q", name), gone},
+		{args("system", "df"), nil},
+		{args("system", "check", "--quick"), nil},
 	}
 	k := commands[random.IntN(len(commands))]
 	r := c.do(nil, k.args...)
@@ -115,14 +128,18 @@ func (c *crowd) judge(t *testing.T) {
 	for _, f := range storeFaults(c.root()) {
 		t.Error(f)
 	}
-	for _, what := range []string{"pull", "run", "tag", "rmi", "load"} {
+	for _, what := range []string{"pull", "run", "tag", "rmi", "load", "image", "save", "import", "push", "system"} {
 		if c.done[what] < 10 {
 			t.Errorf("%s went well %d times only", what, c.done[what])
 		}
 	}
+	if out := c.tug.do(nil, "system", "check"); out.code != 0 {
+		t.Error(out)
+	}
 	ids := strings.Fields(c.tug.ok("images", "-q"))
 	slices.Sort(ids)
 	c.tug.ok(append([]string{"rmi", "-f"}, slices.Compact(ids)...)...)
+	c.tug.ok("image", "prune", "-a", "-f") // what a command held until just now
 	for _, dir := range []string{"layers", "blobs/sha256", "images/ids", "images/names", "tmp"} {
 		left, err := os.ReadDir(filepath.Join(c.root(), dir))
 		if err != nil || len(left) > 0 {

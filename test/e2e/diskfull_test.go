@@ -30,6 +30,7 @@ func TestDiskFull(t *testing.T) {
 	steps := p.fullSteps(t)
 	p.mount(t, base)
 	p.ok("load", "-q", "-i", filepath.Join(p.dir, "old.tar"))
+	p.ok("tag", "old:1", p.registry.Addr+"/old:1")
 	p.unmount(t)
 	for _, s := range steps {
 		failed, worked := 0, 0
@@ -66,6 +67,11 @@ func (p *powerLoss) fullSteps(t *testing.T) []fullStep {
 			push(t, p.registry, i, fixture.Gzip)
 		}
 	}
+	rootfs := fixture.NewLayer().File("a", 0o644, strings.Repeat("root", 100_000)).Bytes()
+	if err := os.WriteFile(filepath.Join(p.dir, "rootfs"), rootfs, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pushed := p.registry.Addr + "/old:1"
 	archive("old.tar", 50_000)
 	archive("new.tar", 100_000)
 	archive("app.tar", 500_000)
@@ -74,7 +80,12 @@ func (p *powerLoss) fullSteps(t *testing.T) []fullStep {
 		{args("pull", p.registry.Addr+"/app:1"), true},
 		{args("tag", "old:1", "other:1"), true},
 		{args("create", "old:1", "true"), true},
+		{args("import", filepath.Join(p.dir, "rootfs"), "imported:1"), true},
+		{args("save", "-o", filepath.Join(p.mnt, "saved.tar"), "old:1"), true},
+		{args("push", "-q", pushed), true},
 		{args("rmi", "old:1"), false},
+		{args("image", "prune", "-a", "-f"), false},
+		{args("system", "check"), false},
 	}
 }
 
