@@ -49,7 +49,11 @@ func setupImages(a *app, fs *pflag.FlagSet) func([]string) error {
 }
 
 func (a *app) images(e *engine.Engine, o *imagesOptions) error {
-	list, err := e.Images.List()
+	lists := e.Images.List
+	if (o.format == "" || o.format == "table") && !o.tree && len(o.filter["label"]) == 0 {
+		lists = e.Images.ListBrief // labels are all that a line needs of the config
+	}
+	list, err := lists()
 	if err != nil {
 		return err
 	}

@@ -398,7 +398,7 @@ func (c *check) remakeRecord(id spec.Digest) error {
 	if err != nil {
 		return err
 	}
-	r := &record{ID: id, Blobs: []spec.Digest{id}, Layers: cfg.RootFS.DiffIDs, Pulled: time.Now().UTC()}
+	r := &record{ID: id, Blobs: []spec.Digest{id}, Layers: cfg.RootFS.DiffIDs, Pulled: time.Now().UTC(), Created: cfg.Created}
 	if old, err := s.readRecord(id); err == nil {
 		r.Pulled, r.Source = old.Pulled, old.Source
 	} else if fi, err := os.Lstat(s.st.Image(id.Hex())); err == nil {

@@ -29,6 +29,7 @@ type incoming struct {
 	size     int64
 	names    []spec.Reference
 	source   string
+	loaded   bool // from an archive: a manifest that is there already is better, it names compressed layers
 }
 
 // commit records images and their names. It returns for each name the image
@@ -143,14 +144,14 @@ func (s *Images) stageBlobs(g *stage, in *incoming) error {
 func (s *Images) stageRecord(g *stage, in *incoming) error {
 	r := &record{
 		ID: in.id, Manifest: in.manifest, Target: in.target, Layers: in.layers, Size: in.size,
-		Pulled: time.Now().UTC(), Source: in.source,
+		Pulled: time.Now().UTC(), Source: in.source, Created: createdIn(in.blobs[in.id]),
 	}
 	if !slices.Equal(in.stack, in.layers) {
 		r.Stack = in.stack
 	}
 	if old, err := s.readRecord(in.id); err == nil {
 		r.Pulled, r.Blobs = old.Pulled, old.Blobs
-		if r.Target == nil {
+		if r.Target == nil || in.loaded && old.Target != nil {
 			r.Manifest, r.Target = old.Manifest, old.Target
 		}
 	}
@@ -169,6 +170,15 @@ func (s *Images) stageRecord(g *stage, in *incoming) error {
 		return nil
 	}
 	return g.add(path, append(b, '\n'))
+}
+
+// createdIn returns when an image was made, by its config.
+func createdIn(config []byte) *time.Time {
+	var c struct{ Created *time.Time }
+	if json.Unmarshal(config, &c) != nil {
+		return nil
+	}
+	return c.Created
 }
 
 // stageNames stages the names of all images; where two have one name, the last

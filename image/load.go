@@ -152,7 +152,7 @@ func (a *archive) assemble(config []byte, parts []part) (*incoming, error) {
 	if len(cfg.RootFS.DiffIDs) != len(parts) {
 		return nil, errs.New(errs.Corrupt, "image %s: its config names %d layers, the archive %d", id.Short(), len(cfg.RootFS.DiffIDs), len(parts))
 	}
-	in := &incoming{id: id, platform: cfg.Platform, blobs: map[spec.Digest][]byte{id: config}, layers: cfg.RootFS.DiffIDs}
+	in := &incoming{id: id, loaded: true, platform: cfg.Platform, blobs: map[spec.Digest][]byte{id: config}, layers: cfg.RootFS.DiffIDs}
 	for i, p := range parts {
 		l, err := a.layer(p)
 		if err != nil {

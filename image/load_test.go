@@ -617,3 +617,18 @@ func TestLoadCannotRecord(t *testing.T) {
 		whole(t, s)
 	}
 }
+
+// An archive's manifest names uncompressed layers; a pulled one, which names
+// what registries have, stays when the image is loaded over it.
+func TestLoadKeepsThePulledManifest(t *testing.T) {
+	s, h := newImages(t, t.TempDir()), newHub(t)
+	i := oneLayer("app:1", "content")
+	h.push(i, "1")
+	pulled, _ := pullOK(t, s, h.ref(t, ":1"))
+	before := pulled.Image.Target
+	load(t, s, fixture.OCIArchive(fixture.Plain, i).Bytes())
+	if now := resolve(t, s, string(pulled.Image.ID)); before == nil || now.Target == nil || now.Target.Digest != before.Digest || now.Manifest != pulled.Image.Manifest {
+		t.Errorf("target was %v, is %v", before, now.Target)
+	}
+	whole(t, s)
+}

@@ -31,6 +31,8 @@ type record struct {
 	Pulled   time.Time        `json:"pulled"`
 	Source   string           `json:"source,omitempty"` // what a built-in image was made from
 
+	Created *time.Time `json:"created,omitempty"` // as the config says, so that lists need not read it
+
 	used time.Time
 }
 
@@ -189,11 +191,10 @@ func (s *Images) readBlob(d spec.Digest) ([]byte, error) {
 	return b, nil
 }
 
-// image makes an Image of a record and the names it has among all. A config
-// that is gone or broken is an error, with the rest of the Image there.
-func (s *Images) image(r *record, all []name) (*Image, error) {
+// image is what the record and the names among all that are r's say.
+func (r *record) image(all []name) *Image {
 	img := &Image{ID: r.ID, Manifest: r.Manifest, Target: r.Target, Size: r.Size, Pulled: r.Pulled, LastUsed: r.used}
-	img.Config.RootFS.DiffIDs, img.Stack = r.Layers, r.stack()
+	img.Config.RootFS.DiffIDs, img.Config.Created, img.Stack = r.Layers, r.Created, r.stack()
 	for _, n := range all {
 		if n.Image != r.ID {
 			continue
@@ -207,6 +208,13 @@ func (s *Images) image(r *record, all []name) (*Image, error) {
 			img.LastTag = n.Time
 		}
 	}
+	return img
+}
+
+// image makes an Image of a record and the names it has among all. A config
+// that is gone or broken is an error, with the rest of the Image there.
+func (s *Images) image(r *record, all []name) (*Image, error) {
+	img := r.image(all)
 	b, err := s.readBlob(r.ID)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, rerr := os.Lstat(s.st.Image(r.ID.Hex())); errors.Is(rerr, fs.ErrNotExist) {
@@ -228,7 +236,13 @@ func (s *Images) image(r *record, all []name) (*Image, error) {
 
 // List returns all images, the newest first. A broken one is there with
 // what is known of it, so that it can be seen and removed.
-func (s *Images) List() ([]*Image, error) {
+func (s *Images) List() ([]*Image, error) { return s.list(false) }
+
+// ListBrief is List without reading configs: of Config only Created and the
+// layers are sure to be there. A broken config is not noticed.
+func (s *Images) ListBrief() ([]*Image, error) { return s.list(true) }
+
+func (s *Images) list(brief bool) ([]*Image, error) {
 	// Names first: an image that comes in between then shows without a name,
 	// instead of a name showing without its image.
 	all, err := s.names()
@@ -247,7 +261,10 @@ func (s *Images) List() ([]*Image, error) {
 	inParallel(len(ids), func(i int) {
 		img := &Image{ID: ids[i]}
 		r, err := s.readRecord(ids[i])
-		if err == nil {
+		switch {
+		case err == nil && brief && r.Created != nil:
+			img = r.image(byImage[ids[i]])
+		case err == nil:
 			img, err = s.image(r, byImage[ids[i]])
 		}
 		if !errors.Is(err, fs.ErrNotExist) {

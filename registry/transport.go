@@ -18,6 +18,9 @@ import (
 // without one are for small talk: pings, challenges, tokens, errors.
 type limitKey struct{}
 
+// plainKey marks requests for a URL of the user's own that begins with http.
+type plainKey struct{}
+
 const smallTalk = 1 << 20
 
 var (
@@ -33,7 +36,8 @@ var (
 type guard struct{ c *Client }
 
 func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Scheme != "https" && (req.URL.Scheme != "http" || !g.c.plainHost(req.URL.Host)) {
+	asked, _ := req.Context().Value(plainKey{}).(bool)
+	if req.URL.Scheme != "https" && (req.URL.Scheme != "http" || !asked && !g.c.plainHost(req.URL.Host)) {
 		closeBody(req)
 		return nil, errs.New(errs.Denied, "refused to speak %s to %s: not encrypted", req.URL.Scheme, req.URL.Host).
 			WithHint("only loopback addresses, and registries with insecure = true in the registries file, may go without TLS")

@@ -51,8 +51,11 @@ func (r *Reader) header() error {
 	}
 	h := headerReader{z: &r.z}
 	h.note(first)
-	if first != 0x1f || h.byte() != 0x8b && h.err == nil || h.byte() != 8 && h.err == nil {
+	if first != 0x1f || h.byte() != 0x8b && (h.err == nil || h.err == io.ErrUnexpectedEOF) {
 		return ErrHeader
+	}
+	if h.byte() != 8 && h.err == nil {
+		return ErrCorrupt // another method than DEFLATE
 	}
 	flags := h.byte()
 	for range 6 { // time, compressor's flags, system
