@@ -33,10 +33,13 @@ func ParsePlatform(s string) (Platform, error) {
 	}
 	switch len(parts) {
 	case 1:
-		if isOS(parts[0]) {
+		if isOS(strings.ToLower(parts[0])) {
 			p.OS = parts[0]
-		} else {
-			p.Architecture, p.Variant = parts[0], ""
+			break
+		}
+		p.Architecture, p.Variant = parts[0], ""
+		if !isArchitecture(p.Normalize().Architecture) {
+			return p, errs.New(errs.Invalid, "%q: unknown operating system or architecture", s).WithHint("write OS/ARCH, for example linux/arm64")
 		}
 	case 2:
 		p = Platform{OS: parts[0], Architecture: parts[1]}
@@ -50,7 +53,15 @@ func ParsePlatform(s string) (Platform, error) {
 
 func isOS(s string) bool {
 	switch s {
-	case "linux", "windows", "darwin", "freebsd":
+	case "linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "dragonfly", "illumos", "solaris", "aix", "plan9", "android", "ios", "js", "wasip1":
+		return true
+	}
+	return false
+}
+
+func isArchitecture(s string) bool {
+	switch s {
+	case "amd64", "386", "arm64", "arm", "riscv64", "ppc64le", "ppc64", "s390x", "loong64", "mips", "mipsle", "mips64", "mips64le", "wasm":
 		return true
 	}
 	return false
