@@ -12,15 +12,12 @@ import (
 	"tug/spec"
 )
 
-// ApplyChanges changes c as Dockerfile instructions say, one per line: those
-// that docker import -c and docker commit -c take. All but CMD, ENTRYPOINT,
-// HEALTHCHECK and ONBUILD see the variables that ENV has set.
-func ApplyChanges(c *spec.RunConfig, lines []string) error {
-	for _, line := range lines {
-		line = strings.TrimSpace(line)
-		if line == "" || line[0] == '#' {
-			continue
-		}
+// ApplyChanges changes c as Dockerfile instructions say: those that docker
+// import -c and docker commit -c take. Together they are read as one Dockerfile.
+// All but CMD, ENTRYPOINT, HEALTHCHECK and ONBUILD see the variables that ENV
+// has set.
+func ApplyChanges(c *spec.RunConfig, changes []string) error {
+	for _, line := range instructions(strings.Join(changes, "\n")) {
 		word, rest := line, ""
 		if i := strings.IndexAny(line, " \t"); i >= 0 {
 			word, rest = line[:i], strings.TrimSpace(line[i:])
@@ -30,6 +27,28 @@ func ApplyChanges(c *spec.RunConfig, lines []string) error {
 		}
 	}
 	return nil
+}
+
+// instructions are a Dockerfile's, without comments and empty lines. A backslash
+// at the end of a line continues it.
+func instructions(text string) []string {
+	var all []string
+	begun := ""
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		part, more := strings.CutSuffix(line, `\`)
+		if begun += part; !more {
+			all = append(all, begun)
+			begun = ""
+		}
+	}
+	if begun = strings.TrimSpace(begun); begun != "" {
+		all = append(all, begun)
+	}
+	return all
 }
 
 func applyChange(c *spec.RunConfig, instruction, rest string) error {

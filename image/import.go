@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"tug/errs"
 	"tug/layer"
 	"tug/spec"
 )
@@ -30,6 +31,9 @@ func (s *Images) Import(ctx context.Context, r io.Reader, o ImportOptions) (spec
 	cfg := spec.ImageConfig{Platform: spec.HostPlatform(), Created: &now, Comment: o.Message}
 	if o.Platform != nil {
 		cfg.Platform = o.Platform.Normalize()
+	}
+	if cfg.OS != "linux" {
+		return "", errs.New(errs.Unsupported, "operating system %.40q is not supported", cfg.OS).WithHint("only images for linux can be made")
 	}
 	if err := ApplyChanges(&cfg.Config, o.Changes); err != nil {
 		return "", err

@@ -65,6 +65,8 @@ func TestImport(t *testing.T) {
 		}
 		_, err = s.Remove("imported", false, nil)
 		must(t, err)
+		_, err = s.Import(t.Context(), bytes.NewReader(b), ImportOptions{Platform: &spec.Platform{OS: "windows", Architecture: "amd64"}})
+		wantError(t, "for Windows", err, errs.Unsupported, `operating system "windows" is not supported`)
 		empty(t, s)
 	}
 }
@@ -141,6 +143,12 @@ ONBUILD RUN make`, "\n")))
 		Healthcheck: &spec.Healthcheck{Test: []string{"CMD-SHELL", "curl localhost"}, Interval: 5 * time.Second, Retries: 3},
 	}
 	if d := cmp.Diff(want, c); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	// Several instructions in one change, and one in several.
+	c = spec.RunConfig{}
+	must(t, ApplyChanges(&c, []string{"ENV A=1\nCMD a \\\n  # not this\n\n  b", `USER \`, "u", `WORKDIR /x\`}))
+	if d := cmp.Diff(spec.RunConfig{Env: []string{"A=1"}, Cmd: []string{"/bin/sh", "-c", "a b"}, User: "u", WorkingDir: "/x"}, c); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 	for line, words := range map[string]string{

@@ -51,10 +51,10 @@ func (s *Images) Pull(ctx context.Context, ref spec.Reference, o PullOptions) (*
 	if o.Platform != nil {
 		p.platform = *o.Platform
 	}
-	p.events.message(tagOrName(ref) + ": Pulling from " + ref.Path)
 	if err := p.describe(ctx); err != nil {
 		return nil, err
 	}
+	p.events.message(tagOrName(ref) + ": Pulling from " + ref.Path)
 	old, err := s.readName(ref)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errs.Is(err, errs.Corrupt) {
 		return nil, err

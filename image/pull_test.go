@@ -46,6 +46,10 @@ func TestPull(t *testing.T) {
 	if !slices.Equal(r.messages, []string{"v1: Pulling from app"}) {
 		t.Errorf("%q", r.messages)
 	}
+	var none recorder
+	if _, err := s.Pull(t.Context(), h.ref(t, ":none"), PullOptions{Progress: &none}); !errs.Is(err, errs.NotFound) || len(none.messages) != 0 {
+		t.Errorf("a tag that is not there: %v, %q", err, none.messages)
+	}
 	for _, l := range m.Layers {
 		got := r.statuses[l.Digest.Short()]
 		if len(got) == 0 || got[0] != "Pulling fs layer" || got[len(got)-1] != "Pull complete" {

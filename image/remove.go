@@ -117,11 +117,11 @@ func (r *removal) byName(given string, ref spec.Reference) error {
 
 // byID takes the image away with its names.
 func (r *removal) byID() error {
-	if !r.oneName() && !r.force && len(r.refs) > 0 {
-		return r.conflict("must be forced", "image is referenced in multiple repositories")
-	}
 	if u := r.running(); u != nil {
 		return r.conflict("cannot be forced", "image is being used by running container "+short(u.Container))
+	}
+	if !r.oneName() && !r.force && len(r.refs) > 0 {
+		return r.conflict("must be forced", "image is referenced in multiple repositories")
 	}
 	if !r.force && len(r.users) > 0 {
 		return r.conflict("must be forced", "image is being used by stopped container "+short(r.users[0].Container))

@@ -166,6 +166,8 @@ func TestRemoveNames(t *testing.T) {
 	_, err = s.Remove(short, false, nil)
 	wantError(t, "by ID with two repositories", err, errs.Conflict,
 		"conflict: unable to delete "+short+" (must be forced) - image is referenced in multiple repositories")
+	_, err = s.Remove(short, false, func(spec.Digest) []User { return []User{running} })
+	wantError(t, "by ID with two repositories, running", err, errs.Conflict, "(cannot be forced)", "running container cdcdcdcdcdcd")
 	got = remove(t, s, short, true)
 	if !slices.Contains(got, "Untagged: app:v1") || !slices.Contains(got, "Untagged: other:v1") || !slices.Contains(got, "Deleted: "+string(idOf(i))) {
 		t.Errorf("%q", got)
