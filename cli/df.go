@@ -80,22 +80,28 @@ func (r *dfRow) reclaimableText() string {
 }
 
 // verboseDf lists every object with its size. A template gets all lists at
-// once: {{.Images}}, {{.Containers}}, {{.Volumes}} and {{.BuildCache}}.
+// once, with whole IDs: {{.Images}}, {{.Containers}}, {{.Volumes}} and
+// {{.BuildCache}}.
 func (a *app) verboseDf(e *engine.Engine, u *engine.Usage, format string, now time.Time) error {
 	list, err := e.Images.List()
 	if err != nil {
 		return err
 	}
-	images := &imagesOptions{usageWanted: true}
+	template := format != "" && format != "table"
+	images := &imagesOptions{usageWanted: true, noTrunc: template}
 	if err := images.usages(e, list); err != nil {
 		return err
 	}
 	var imageRows []*imageRow
 	for _, img := range list {
-		imageRows = append(imageRows, images.rows(img, now)...)
+		// One row each: more would count an image's size once per name.
+		imageRows = append(imageRows, images.rows(img, now)[0])
 	}
 	containerRows := dfContainers(e, u.Containers, now)
-	if format != "" && format != "table" {
+	for _, r := range containerRows {
+		r.noTrunc = template
+	}
+	if template {
 		return a.templateDf(format, imageRows, containerRows)
 	}
 	var b bytes.Buffer

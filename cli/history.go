@@ -68,10 +68,10 @@ func historyColumns() []column[*historyRow] {
 		{"ID", "IMAGE", (*historyRow).id},
 		{"CreatedSince", "CREATED", func(r *historyRow) string {
 			switch {
-			case r.Created.IsZero() || r.Created.Unix() == 0:
-				return "N/A"
 			case !r.o.human:
 				return r.at()
+			case r.Created.IsZero() || r.Created.Unix() == 0:
+				return "N/A"
 			}
 			return ago(r.now, r.Created)
 		}},
@@ -100,18 +100,21 @@ func (r *historyRow) id() string {
 	return r.ID.Short()
 }
 
-func (r *historyRow) at() string {
-	if r.Created.IsZero() {
-		return ""
-	}
-	return r.Created.Local().Format(time.RFC3339)
-}
+func (r *historyRow) at() string { return r.Created.Local().Format(time.RFC3339) }
 
 // createdByWidth is how much of an instruction shows.
 const createdByWidth = 45
 
 func (r *historyRow) by() string {
-	by := oneLine(strings.ReplaceAll(r.CreatedBy, "\t", " "))
+	by := oneLine(r.CreatedBy)
+	if r.o.format != "" && !strings.HasPrefix(r.o.format, "table") {
+		// What reads a Dockerfile out of an image needs the lines of an instruction.
+		lines := strings.Split(r.CreatedBy, "\n")
+		for i := range lines {
+			lines[i] = oneLine(lines[i])
+		}
+		by = strings.Join(lines, "\n")
+	}
 	if r.o.noTrunc {
 		return by
 	}

@@ -166,13 +166,13 @@ func (o *imagesOptions) matcher(images *image.Images) (func(*image.Image) bool, 
 }
 
 // matchReference reports whether pattern (path.Match) stands for an image's
-// name: its repository, or repository and tag, in short or full form.
+// short name: its repository, or repository and tag.
 func matchReference(pattern, name string) bool {
 	ref, err := spec.ParseReference(name)
 	if err != nil {
 		return false
 	}
-	for _, n := range []string{ref.Familiar(), ref.FamiliarName(), ref.String(), ref.Name()} {
+	for _, n := range []string{ref.Familiar(), ref.FamiliarName()} {
 		if ok, _ := path.Match(pattern, n); ok {
 			return true
 		}

@@ -110,7 +110,7 @@ func (o *inspectOptions) finder() (finder, error) {
 	case "config", "network", "node", "plugin", "secret", "service", "task", "volume":
 		return nil, fmt.Errorf("inspect --type %s is not there yet", o.typ)
 	}
-	return nil, fmt.Errorf("%q is not a valid value for --type", o.typ)
+	return nil, fmt.Errorf(`unknown type: %q: must be one of "config", "container", "image", "network", "node", "plugin", "secret", "service", "task", "volume"`, o.typ)
 }
 
 func (o *inspectOptions) findContainer(a *app, e *engine.Engine, name string) (any, error) {
@@ -129,23 +129,25 @@ func (o *inspectOptions) findContainer(a *app, e *engine.Engine, name string) (a
 	return v, nil
 }
 
-func (o *inspectOptions) findImage(_ *app, e *engine.Engine, name string) (any, error) {
+func (o *inspectOptions) findImage(a *app, e *engine.Engine, name string) (any, error) {
 	img, err := e.Images.ResolveFor(name, o.platform)
 	if err != nil {
 		return nil, err
+	}
+	if o.size {
+		a.warn("--size ignored for image")
 	}
 	return image.Inspect(img), nil
 }
 
 func (o *inspectOptions) print(out io.Writer, found []any) error {
-	if o.format == "" {
-		return printIndented(out, found)
+	switch o.format {
+	case "":
+		return printArray(out, found, "    ")
+	case "json":
+		return printArray(out, found, "")
 	}
-	format := o.format
-	if format == "json" {
-		format = "{{json .}}"
-	}
-	tmpl, err := parseTemplate(format)
+	tmpl, err := parseTemplate(o.format)
 	if err != nil {
 		return err
 	}
@@ -186,8 +188,8 @@ func executeEither(b *bytes.Buffer, execute func(io.Writer, any) error, v any) e
 	return err
 }
 
-// printIndented prints objects as one JSON array, indented by four.
-func printIndented(out io.Writer, found []any) error {
+// printArray prints objects as one JSON array.
+func printArray(out io.Writer, found []any, indent string) error {
 	if len(found) == 0 {
 		_, err := io.WriteString(out, "[]\n")
 		return err
@@ -195,7 +197,7 @@ func printIndented(out io.Writer, found []any) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "    ")
+	enc.SetIndent("", indent)
 	if err := enc.Encode(found); err != nil {
 		return errors.Join(errors.New("inspect: write JSON"), err)
 	}

@@ -98,6 +98,13 @@ func TestDiskUsage(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, verbose)
 		}
 	}
+	g.ok("tag", "zoo:test", "zoo:again")
+	// An image is one row, whatever names it has, and its ID is whole in templates.
+	ids := strings.Fields(g.ok("system", "df", "-v", "--format", "{{range .Images}}{{.ID}} {{end}}"))
+	if len(ids) != 2 || len(ids[0]) != len("sha256:")+64 {
+		t.Errorf("images: %q", ids)
+	}
+	g.ok("rmi", "zoo:again")
 	// What a container that ended has written is kept until it runs again.
 	stopped := g.state("stopped").ID
 	if _, err := os.Stat(filepath.Join(g.root(), "containers", stopped, "size.json")); err != nil {
