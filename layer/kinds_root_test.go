@@ -35,6 +35,7 @@ func TestKinds(t *testing.T) {
 		file("d/acl", "x").with(mode(0o664)).with(xattrsOf(aclAccess, acl)),
 		dir("d/acl-default/").with(xattrsOf(aclDefault, acl, "user.d", "x")),
 		symlink("links/relative", "../d/text"), symlink("links/absolute", "/d/text"), symlink("links/dangling", "/nowhere"), symlink("links/out", "../../../../etc/passwd"),
+		symlink("links/mode", "x").with(mode(0o644)), symlink("links/setuid", "x").with(mode(0o7000)),
 		symlink("links/long", strings.Repeat("t/", 2000)), symlink("links/block", strings.Repeat("b", 512)),
 		hardlink("links/hard", "d/text"), hardlink("links/harder", "links/hard"), hardlink("links/symlink", "links/relative"),
 		special("d/fifo", tar.TypeFifo, 0, 0), special("d/char", tar.TypeChar, 1, 3), special("d/block", tar.TypeBlock, 259, 70000), hardlink("links/device", "d/char"),

@@ -489,8 +489,11 @@ func (t *tree) setAttrs(i *inode, e *entry) error {
 		return badEntry(e.name, "owner %d:%d is out of range", e.uid, e.gid)
 	}
 	i.mode = i.kind() | e.mode
-	if i.isDir() {
+	switch i.kind() {
+	case kindDir:
 		i.dir.implied = false
+	case kindSymlink:
+		i.mode = kindSymlink | 0o777 // Linux has no others, whatever tars say
 	}
 	i.uid, i.gid = uint32(e.uid), uint32(e.gid)
 	i.mtime, i.nsec = e.mtime, e.nsec

@@ -469,7 +469,6 @@ func (x *treeCheck) one(base, path string, i *inode) {
 	if !ok {
 		return
 	}
-	symlink := i.kind() == kindSymlink
 	mode := uint32(i.mode)
 	switch {
 	case st.Mode&kindMask != uint32(i.kind()):
@@ -478,7 +477,7 @@ func (x *treeCheck) one(base, path string, i *inode) {
 		if st.Rdev != 0 {
 			x.differs(path, "is another device")
 		}
-	case st.Mode != mode && !symlink:
+	case st.Mode != mode:
 		x.differs(path, "has mode %04o instead of %04o", st.Mode&0o7777, mode&0o7777)
 	case st.Uid != i.uid || st.Gid != i.gid:
 		x.differs(path, "is owned by %d:%d instead of %d:%d", st.Uid, st.Gid, i.uid, i.gid)
