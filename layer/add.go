@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"tug/errs"
 	"tug/spec"
@@ -136,7 +137,8 @@ func (l *Layers) addIn(ctx context.Context, be backend, dir string, lock *os.Fil
 }
 
 // makeRoom takes a damaged layer away for the one that is ready to replace it.
-// A crash in between leaves none, which is mended the same way.
+// A crash in between leaves none, which is mended the same way. The shared
+// reference lock is enough, see clearDamaged.
 func (l *Layers) makeRoom(d spec.Digest) error {
 	refs, err := l.st.Refs(false)
 	if err != nil {
@@ -199,6 +201,9 @@ func (l *Layers) publish(dir string, lock *os.File, info Info) (*Layer, error) {
 		if found != nil || err != nil {
 			return found, err
 		}
+		if err := l.clearDamaged(info.DiffID); err != nil {
+			return nil, err
+		}
 	}
 	if err := sys.Lock(lock, false); err != nil {
 		return nil, err
@@ -210,14 +215,12 @@ func (l *Layers) publish(dir string, lock *os.File, info Info) (*Layer, error) {
 }
 
 // known returns the layer if it is in the store, having noted the compressed
-// form it came in this time. A damaged one is taken away: nil.
+// form it came in this time. A damaged one counts as none: nil.
 func (l *Layers) known(info Info) (*Layer, error) {
 	found, err := l.Get(info.DiffID)
 	switch {
-	case errs.Is(err, errs.NotFound):
+	case errs.Is(err, errs.NotFound), errs.Is(err, errs.Corrupt):
 		return nil, nil
-	case errs.Is(err, errs.Corrupt):
-		return nil, l.Remove(info.DiffID)
 	case err != nil:
 		return nil, err
 	}
@@ -226,6 +229,35 @@ func (l *Layers) known(info Info) (*Layer, error) {
 		return nil, err
 	}
 	return found, nil
+}
+
+// clearDamaged takes a damaged layer away, so that the one that is ready takes
+// its place. That needs no exclusive reference lock as other removals do: who
+// wants to add a reference has to Get the layer, which fails, and those that
+// refer to it are served by the new one. It is looked at again under its own
+// exclusive lock, for another Add may have replaced it by a good one, which
+// stays.
+func (l *Layers) clearDamaged(d spec.Digest) error {
+	for range 100 {
+		f, err := l.lockDir(d, true)
+		if errs.Is(err, errs.NotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if f == nil { // mostly somebody's Get, which will fail
+			time.Sleep(2 * time.Millisecond)
+			continue
+		}
+		_, err = l.info(d)
+		if errs.Is(err, errs.Corrupt) {
+			err = l.discard(l.path(d))
+		}
+		f.Close()
+		return err
+	}
+	return errs.New(errs.Conflict, "layer %s is damaged and in use by another command", d)
 }
 
 // ingest runs the pipeline over r and writes the uncompressed tar to tar.

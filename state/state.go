@@ -15,7 +15,9 @@
 //     rename.
 //  3. a layer       flock on layers/<hex>/ itself; shared: somebody is about to
 //     reference it (a pull holds it until its image is recorded); exclusive,
-//     never waited for: it is being removed.
+//     never waited for: it is being removed. A damaged layer may be removed
+//     under the shared reference lock, when a good one is ready to take its
+//     place: nobody can get it to refer to it.
 //  4. a partial     flock on partial/<hex> itself, exclusive, never waited for:
 //     it is being written or removed.
 //
