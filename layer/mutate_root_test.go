@@ -38,7 +38,7 @@ func TestMutatedLayers(t *testing.T) {
 		mounted := 0
 		for n := range len(corpus) + int(fromVar(t, mutationsVar, count)) {
 			archive := corpus[n%len(corpus)]
-			if n >= len(corpus) {
+			if n >= len(corpus) && len(archive) >= blockSize {
 				archive = mutate(gen, archive)
 			}
 			was, err := mountOnce(r, archive)

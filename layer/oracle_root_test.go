@@ -237,7 +237,9 @@ func (o *oracle) apply(m member) bool {
 			return false
 		}
 		if m.Linkname = to; to == path {
-			o.own[path] = true
+			if !o.own[path] {
+				o.own[path], o.linked[path] = true, true
+			}
 			return true
 		}
 	}
