@@ -221,13 +221,7 @@ func (o *oracle) apply(m member) bool {
 		}
 		if info := o.lstat(path); info.IsDir() {
 			o.hide(path)
-			if o.bare[path] { // nothing says any more what it is like
-				full := filepath.Join(o.root, path)
-				o.strip(full)
-				o.must(os.Chown(full, 0, 0))
-				o.must(os.Chmod(full, 0o755))
-				o.time[path] = time.Unix(0, 0)
-			}
+			o.plain(path)
 		}
 		return true
 	}
@@ -282,8 +276,22 @@ func (o *oracle) hide(dir string) {
 			o.remove(path)
 		case e.IsDir():
 			o.hide(path)
+			o.plain(path)
 		}
 	}
+}
+
+// plain is for a directory that lower layers do not show any more: without an
+// entry nothing says what it is like.
+func (o *oracle) plain(path string) {
+	if !o.bare[path] {
+		return
+	}
+	full := filepath.Join(o.root, path)
+	o.strip(full)
+	o.must(os.Chown(full, 0, 0))
+	o.must(os.Chmod(full, 0o755))
+	o.time[path] = time.Unix(0, 0)
 }
 
 func (o *oracle) extract(m member) {
