@@ -279,14 +279,14 @@ func (m *merger) stack(root *Node, layers []spec.Digest) (*Node, error) {
 // nothing of low shows through. low stays as it is.
 func (m *merger) dir(name string, low *Node, up *inode, hide bool) *Node {
 	n := &Node{Name: name, pos: len(m.srcs) - 1, ino: up}
-	hide = hide || up.dir.opaque
 	var lower []*Node
 	if low != nil {
 		lower = low.Children
-		if up.dir.implied && low.IsDir() {
+		if up.dir.implied && !up.dir.fresh && !hide && low.IsDir() {
 			n.pos, n.ino = low.pos, low.ino
 		}
 	}
+	hide = hide || up.dir.opaque
 	n.Children = make([]*Node, 0, max(len(lower), len(up.dir.sorted)))
 	keep := func(c *Node) {
 		if !hide {
@@ -470,7 +470,7 @@ func (i *inode) stored() int64 {
 // attrDiff compares what two inodes of one kind have besides their content.
 func attrDiff(a, b *inode) Detail {
 	var d Detail
-	if a.mode&0o7777 != b.mode&0o7777 && a.kind() != kindSymlink {
+	if a.mode&0o7777 != b.mode&0o7777 {
 		d |= DiffMode
 	}
 	if a.uid != b.uid || a.gid != b.gid {

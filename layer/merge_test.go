@@ -81,7 +81,7 @@ func TestMerge(t *testing.T) {
 	want := []string{
 		` 40755 from 2`, `body 100644 from 1 "xyz"`, `body2 100644 from 0 "abc"`, `d 40755 from 0`, `d/keep 100644 from 0 "keep"`,
 		`kind 40755 from 1`, `kind/in 100644 from 1 "in"`, `ln 120777 from 1`, `mode 100600 from 1 "same bytes"`, `new 100644 from 1 "new"`,
-		`o 40755 from 0`, `o/again 100644 from 1 "old"`, `o/sub 40755 from 0`, `o/sub/y 100644 from 1 "y"`, `tree 100644 from 2 "now a file"`,
+		`o 40755 from 0`, `o/again 100644 from 1 "old"`, `o/sub 40755 from 1`, `o/sub/y 100644 from 1 "y"`, `tree 100644 from 2 "now a file"`,
 	}
 	if diff := cmp.Diff(want, mergedPaths(t, m)); diff != "" {
 		t.Error(diff)
@@ -117,6 +117,24 @@ func TestMerge(t *testing.T) {
 	}
 	if s := m.Layers[0]; s.Wasted != 38 || s.Data != 4+4+6+3+2+10+3+4+1+2+6 {
 		t.Errorf("lowest layer: wasted %d of %d", s.Wasted, s.Data)
+	}
+}
+
+// A directory without an entry is the one below, unless a whiteout in the same
+// layer hides that, or a directory above is opaque.
+func TestMergeImplied(t *testing.T) {
+	l := openTestLayers(t)
+	ids := addTars(t, l,
+		fixture.NewLayer().Dir("kept", 0o700).Dir("fresh", 0o700).Dir("opaque", 0o700).Dir("o", 0o755).Dir("o/in", 0o700).Bytes(),
+		fixture.NewLayer().File("kept/x", 0o644, "").File("fresh/x", 0o644, "").File(".wh.fresh", 0, "").
+			File("opaque/x", 0o644, "").File("opaque/.wh..wh..opq", 0, "").File("o/.wh..wh..opq", 0, "").File("o/in/x", 0o644, "").Bytes(),
+	)
+	want := []string{
+		" 40755 from 1", "fresh 40755 from 1", `fresh/x 100644 from 1 ""`, "kept 40700 from 0", `kept/x 100644 from 1 ""`,
+		"o 40755 from 0", "o/in 40755 from 1", `o/in/x 100644 from 1 ""`, "opaque 40700 from 0", `opaque/x 100644 from 1 ""`,
+	}
+	if diff := cmp.Diff(want, mergedPaths(t, merge(t, l, ids...))); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -5,7 +5,9 @@ package layer
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha256"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -13,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"tug/errs"
 	"tug/spec"
@@ -39,6 +43,7 @@ func fromVar(t *testing.T, name string, value uint64) uint64 {
 
 // Whatever layers say and however they are stacked: all backends show the tree
 // that extracting them in order gives, and what cannot be extracted is refused.
+// Merge and Tree, which mount nothing, give the same.
 func TestStackProperty(t *testing.T) {
 	count := uint64(200)
 	if testing.Short() {
@@ -152,7 +157,62 @@ func (p *propertyRoom) mounted(r *room, layers [][]member) ([]string, error) {
 			return nil, err
 		}
 	}
-	return got, nil
+	return got, sameMerged(r, got, ids, stack)
+}
+
+// sameMerged says how the trees of Merge and Tree differ from the one mounted.
+func sameMerged(r *room, mounted []string, layers, stack []spec.Digest) error {
+	merged, err := r.l.Merge(r.Context(), layers, stack)
+	if err != nil {
+		return fmt.Errorf("merge: %w", err)
+	}
+	defer merged.Close()
+	tree, err := r.l.Tree(r.Context(), stack)
+	if err != nil {
+		return fmt.Errorf("tree: %w", err)
+	}
+	defer tree.Close()
+	for name, m := range map[string]*Merged{"Merge": merged, "Tree": tree} {
+		if diff := cmp.Diff(mounted, withoutRoot(describeMerged(r, m))); diff != "" {
+			return fmt.Errorf("mounted (-) and of %s (+) differ:\n%s", name, diff)
+		}
+	}
+	return nil
+}
+
+// describeMerged is describe for a tree that is not mounted.
+func describeMerged(t testing.TB, m *Merged) []string {
+	t.Helper()
+	lines, ids, names := map[string]string{}, map[string]any{}, map[any][]string{}
+	var walk func(path string, n *Node)
+	walk = func(path string, n *Node) {
+		f := n.File(path)
+		line := fmt.Sprintf("%o %d:%d %d.%09d", f.Mode, f.UID, f.GID, f.Mtime.Unix(), f.Mtime.Nanosecond())
+		switch {
+		case f.IsRegular():
+			sum, err := sumPieces(m.Open(n))
+			if err != nil {
+				t.Fatal(err)
+			}
+			line += fmt.Sprintf(" %d %s", f.Size, sum)
+		case f.Mode&kindMask == kindSymlink:
+			line += fmt.Sprintf(" -> %q", f.Target)
+		case f.Mode&kindMask == kindChar || f.Mode&kindMask == kindBlock:
+			line += fmt.Sprintf(" dev %#x", f.Minor&0xff|f.Major<<8|f.Minor>>8<<20)
+		}
+		for _, name := range slices.Sorted(maps.Keys(f.Xattrs)) {
+			line += fmt.Sprintf(" %s=%x", name, sha256.Sum256([]byte(f.Xattrs[name])))
+		}
+		lines[path], ids[path] = line, n.Same()
+		if !n.IsDir() {
+			names[n.Same()] = append(names[n.Same()], path)
+		}
+		for _, c := range n.Children {
+			walk(strings.TrimPrefix(path+"/"+c.Name, "/"), c)
+		}
+	}
+	walk("", m.Root)
+	return withNames(lines, ids, names)
 }
 
 // shrink leaves out layers and members as long as something still differs.
@@ -258,7 +318,7 @@ func (g *generator) member() member {
 			m.PAXRecords = map[string]string{xattrKey + "user.d": "v"}
 		}
 	case k < 12:
-		m.Typeflag, m.Mode = tar.TypeSymlink, 0o777
+		m.Typeflag, m.Mode = tar.TypeSymlink, []int64{0o777, 0o644}[g.IntN(2)]
 		m.Linkname = []string{g.name(), "/" + g.name(), "../" + g.part(), g.part(), g.part() + "/" + g.part(), "."}[g.IntN(6)]
 	case k < 15:
 		m.Typeflag, m.Linkname = tar.TypeLink, g.name()

@@ -318,6 +318,12 @@ func describe(t testing.TB, root string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return withNames(lines, ids, names)
+}
+
+// withNames finishes the lines of describe: names are those of each file, and
+// ids says which file a path is of.
+func withNames[K comparable](lines map[string]string, ids map[string]K, names map[K][]string) []string {
 	var out []string
 	for rel, line := range lines {
 		if n := names[ids[rel]]; len(n) > 1 {
@@ -366,6 +372,10 @@ func checksum(path string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
+	return sumPieces(f)
+}
+
+func sumPieces(f io.Reader) (string, error) {
 	h := sha256.New()
 	buf, zero := make([]byte, 64<<10), make([]byte, 64<<10)
 	for off := int64(0); ; {
