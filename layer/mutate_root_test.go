@@ -27,9 +27,9 @@ const mutationsVar = "TUG_TEST_MUTATIONS"
 func TestMutatedLayers(t *testing.T) {
 	corpus := append(seedTars(t), corpusTars(t)...)
 	eachBackend(t, func(r *room) {
-		count := uint64(3000)
+		count := uint64(1500)
 		if r.m.Backend() != "erofs" {
-			count = 500 // they cost a sync or two loop devices each
+			count = 250 // they cost a sync or two loop devices each
 		}
 		if testing.Short() {
 			count /= 20

@@ -45,7 +45,7 @@ func fromVar(t *testing.T, name string, value uint64) uint64 {
 // that extracting them in order gives, and what cannot be extracted is refused.
 // Merge and Tree, which mount nothing, give the same.
 func TestStackProperty(t *testing.T) {
-	count := uint64(200)
+	count := uint64(40)
 	if testing.Short() {
 		count = 25
 	}
