@@ -102,15 +102,15 @@ func (a *app) login(s registry.Server, o loginOptions) error {
 	if err != nil {
 		return err
 	}
-	return a.loginAs(client, s, cred)
+	return a.loginAs(client, s, cred, true)
 }
 
 // loginStored tries credentials that are there. Ones that the registry does not
 // take any more are not the end: the user can give others.
 func (a *app) loginStored(client *registry.Client, s registry.Server, cred registry.Credentials) (done bool, err error) {
 	fmt.Fprintf(a.Err, "Authenticating with existing credentials... [Username: %s]\n\n", oneLine(cred.Username))
-	fmt.Fprint(a.Err, "To login with a different account, run 'tug logout' followed by 'tug login'\n\n\n")
-	err = a.loginAs(client, s, cred)
+	fmt.Fprint(a.Err, " Info -> To login with a different account, run 'tug logout' followed by 'tug login'\n\n\n")
+	err = a.loginAs(client, s, cred, false)
 	switch {
 	case errs.Is(err, errs.Denied):
 		fmt.Fprintln(a.Err, "Stored credentials invalid or expired")
@@ -123,8 +123,9 @@ func (a *app) loginStored(client *registry.Client, s registry.Server, cred regis
 	return err == nil, nil
 }
 
-// loginAs verifies cred with the registry, and then stores what it gave.
-func (a *app) loginAs(client *registry.Client, s registry.Server, cred registry.Credentials) error {
+// loginAs verifies cred with the registry, and then stores what it gave; of new
+// ones it says when they lie there in the clear.
+func (a *app) loginAs(client *registry.Client, s registry.Server, cred registry.Credentials, isNew bool) error {
 	store, err := client.Login(a.ctx, s, cred)
 	if err != nil {
 		return err
@@ -133,7 +134,7 @@ func (a *app) loginAs(client *registry.Client, s registry.Server, cred registry.
 	if err != nil {
 		return err
 	}
-	if plain != "" && store.Password != "" {
+	if isNew && plain != "" && store.Password != "" {
 		fmt.Fprintf(a.Err, "\nWARNING! Your credentials are stored unencrypted in '%s'.\nConfigure a credential helper to remove this warning. See\nhttps://docs.docker.com/go/credential-store/\n\n", oneLine(plain))
 	}
 	return a.printf("Login Succeeded\n")

@@ -31,6 +31,9 @@ func setupManifestInspect(a *app, fs *pflag.FlagSet) func([]string) error {
 		}
 		m := &manifestInspect{app: a, client: registry.New(registry.Options{InsecureHost: host}), ref: ref.WithDefaultTag()}
 		desc, body, err := m.client.Manifest(a.ctx, m.ref)
+		if errs.Is(err, errs.NotFound) {
+			return errs.New(errs.NotFound, "no such manifest: %s", m.ref.Familiar()).WithHint("check the name and the tag or digest")
+		}
 		if err != nil {
 			return err
 		}

@@ -85,7 +85,7 @@ func TestLoginCommand(t *testing.T) {
 		code                  int
 	}{
 		{"stdin", "p w\n", "Login Succeeded\n", warning, []string{"-u", "u", "--password-stdin", host}, 0},
-		{"again", "", "Login Succeeded\n", "Authenticating with existing credentials... [Username: u]\n\nTo login with a different account, run 'tug logout' followed by 'tug login'\n\n\n" + warning, []string{host}, 0},
+		{"again", "", "Login Succeeded\n", "Authenticating with existing credentials... [Username: u]\n\n Info -> To login with a different account, run 'tug logout' followed by 'tug login'\n\n\n", []string{host}, 0},
 		{"dash", "p w", "Login Succeeded\n", warning, []string{"-u", "u", "-p", "-", "http://" + host + "/v1/"}, 0},
 		{"flag", "", "Login Succeeded\n", insecure + warning, []string{"-u", "u", "-p", "p w", host}, 0},
 		{"wrong", "", "", insecure + "tug: login to " + host + " failed: unauthorized: 401 Unauthorized; check user name and password\n", []string{"-u", "u", "-p", "x", host}, 1},
@@ -288,7 +288,7 @@ func TestManifestInspect(t *testing.T) {
 		golden(t, "manifest-"+strings.ReplaceAll(args, " ", ""), strings.ReplaceAll(out, host, "HOST"))
 	}
 	for _, tc := range [][]string{
-		{"manifest for " + host + "/a:none not found", host + "/a:none"},
+		{"no such manifest: " + host + "/a:none", host + "/a:none"},
 		{"No such manifest: " + host + "/a:docker", "list", host + "/a:docker"},
 		{"invalid reference format", "A"},
 	} {
