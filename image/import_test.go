@@ -72,6 +72,7 @@ func TestImport(t *testing.T) {
 }
 
 func TestImportURL(t *testing.T) {
+	t.Parallel()
 	s := newImages(t, t.TempDir())
 	tarball := fileLayer("hello", "from the web")
 	mux := http.NewServeMux()
