@@ -59,7 +59,7 @@ func (a *app) verify(e *engine.Engine, name, format string) error {
 		err = a.printVerified(v)
 	}
 	if err == nil && len(v.Faults) > 0 {
-		return &exitError{code: 1, err: fmt.Errorf("image %s: what is on disk is not what its digests say: %d faults; mend with: tug system check --repair", imageTitle(v.Image), len(v.Faults))}
+		return &exitError{code: 1, err: fmt.Errorf("image %s: what is on disk is not what its digests say: %s; mend with: tug system check --repair", imageTitle(v.Image), counted(len(v.Faults), "fault"))}
 	}
 	return err
 }
@@ -73,7 +73,7 @@ func (a *app) printVerified(v *image.Verified) error {
 	if len(v.Faults) > 0 {
 		return nil
 	}
-	return a.printf("%s: verified %d layers and %d blobs, %s\n", printable(imageTitle(v.Image)), v.Layers, v.Blobs, size3(v.Bytes))
+	return a.printf("%s: verified %s and %s, %s\n", printable(imageTitle(v.Image)), counted(v.Layers, "layer"), counted(v.Blobs, "blob"), size3(v.Bytes))
 }
 
 func (a *app) printJSON(v any) error {
@@ -162,6 +162,6 @@ func (a *app) printFaults(faults []image.Fault) error {
 	if len(faults) == 0 {
 		return a.printf("No faults found\n")
 	}
-	return a.printf("%d faults, %d mended, %d leftovers of killed commands that do no harm, %d left\n",
-		len(faults)-leftovers, mended, leftovers, len(faults)-mended-leftovers)
+	return a.printf("%s, %d mended, %s of killed commands that do no harm, %d left\n",
+		counted(len(faults)-leftovers, "fault"), mended, counted(leftovers, "leftover"), len(faults)-mended-leftovers)
 }

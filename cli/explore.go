@@ -88,9 +88,9 @@ func (o *exploreOptions) write(out io.Writer, x *image.Explored) error {
 	var b bytes.Buffer
 	waste := x.Waste()
 	fmt.Fprintf(&b, "Image:       %s\n", oneLine(imageTitle(x.Image)))
-	fmt.Fprintf(&b, "Files:       %d in %d layers\n", x.Files, len(x.Layers))
+	fmt.Fprintf(&b, "Files:       %d in %s\n", x.Files, counted(len(x.Layers), "layer"))
 	fmt.Fprintf(&b, "Data:        %s\n", size3(x.Data))
-	fmt.Fprintf(&b, "Wasted:      %s in %d paths\n", size3(x.Wasted), len(waste))
+	fmt.Fprintf(&b, "Wasted:      %s in %s\n", size3(x.Wasted), counted(len(waste), "path"))
 	fmt.Fprintf(&b, "Efficiency:  %s\n\n", percent(x.Efficiency()))
 	w := newTabWriter(&b)
 	fmt.Fprintln(w, "LAYER\tSIZE\tADDED\tCHANGED\tREMOVED\tWASTED\tCREATED BY")

@@ -155,6 +155,14 @@ func engineError(err error) error {
 	return &exitError{code: 125, err: err}
 }
 
+// counted is a number of things in words: "1 layer", "2 layers".
+func counted(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return itoa(n) + " " + thing + "s"
+}
+
 // file returns the stream's file, or nil when it is none.
 func file(stream any) *os.File {
 	f, _ := stream.(*os.File)

@@ -9,11 +9,11 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
 	"tug/errs"
 	"tug/layer"
+	"tug/layer/deflate"
 )
 
 // plain is an archive without its compression.
@@ -32,11 +32,11 @@ func inflate(r io.Reader) (*plain, error) {
 	}
 	switch {
 	case isGzip(head):
-		z, err := gzip.NewReader(br)
+		z, err := deflate.NewMembers(br)
 		if err != nil {
 			return nil, archiveError(err)
 		}
-		return &plain{z, true, func() { z.Close() }}, nil
+		return &plain{z, true, func() {}}, nil
 	case isZstd(head):
 		z, err := zstd.NewReader(br, zstd.WithDecoderMaxWindow(128<<20), zstd.WithDecoderConcurrency(1))
 		if err != nil {
@@ -92,8 +92,6 @@ func isTar(b []byte) bool {
 func (a *plain) drain(r io.Reader) error {
 	n, err := io.Copy(io.Discard, io.LimitReader(r, maxTrailer+1))
 	switch {
-	case errors.Is(err, gzip.ErrHeader):
-		return nil // padding behind the last member, all of which were verified
 	case err != nil:
 		return archiveError(err)
 	case a.packed && n > maxTrailer:

@@ -58,8 +58,8 @@ func detect(b []byte) compression {
 func inflater(c compression, r io.Reader) (io.Reader, func(), error) {
 	switch c {
 	case gzipped:
-		z, err := newMembers(r)
-		return z, func() {}, err
+		z, err := deflate.NewMembers(r)
+		return errReader{z}, func() {}, inflateError(err)
 	case zstandard:
 		// A window of 128 MiB is what `zstd --long` makes and its decoder
 		// accepts by default.
@@ -74,41 +74,6 @@ func inflater(c compression, r io.Reader) (io.Reader, func(), error) {
 		return errReader{NewXZ(r)}, func() {}, nil
 	}
 	return r, func() {}, nil
-}
-
-// members reads a gzip stream of any number of members. What follows the last
-// one and is no member is left out, as gzip(1) does: padding of tapes, and
-// garbage. The digest of the layer's blob covers it all the same.
-type members struct {
-	src io.Reader
-	z   *deflate.Reader
-}
-
-func newMembers(r io.Reader) (*members, error) {
-	m := &members{r, deflate.NewReader(r)}
-	return m, inflateError(m.z.Next())
-}
-
-func (m *members) Read(p []byte) (int, error) {
-	for {
-		n, err := m.z.Read(p)
-		if n > 0 {
-			return n, nil // an error is met again
-		}
-		if err != io.EOF {
-			return 0, inflateError(err)
-		}
-		err = m.z.Next()
-		if errors.Is(err, deflate.ErrHeader) {
-			// Whoever hashes the blob goes at our pace.
-			if _, err = io.Copy(io.Discard, m.src); err == nil {
-				err = io.EOF
-			}
-		}
-		if err != nil {
-			return 0, inflateError(err)
-		}
-	}
 }
 
 // errReader gives a decompressor's errors their class.

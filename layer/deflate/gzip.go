@@ -141,3 +141,43 @@ func (r *Reader) trailer() error {
 	}
 	return io.EOF
 }
+
+// Members reads all members of a file as one stream. What follows the last one
+// and is no member, like the padding of tapes, is read and left out, as gzip(1)
+// does.
+type Members struct {
+	src io.Reader
+	r   *Reader
+}
+
+// maxGarbage is where reading what is left out ends: it may be endless.
+const maxGarbage = 1 << 30
+
+// NewMembers reads the first member's header.
+func NewMembers(src io.Reader) (*Members, error) {
+	m := &Members{src, NewReader(src)}
+	return m, m.r.Next()
+}
+
+func (m *Members) Read(p []byte) (int, error) {
+	for {
+		n, err := m.r.Read(p)
+		if n > 0 {
+			return n, nil // an error is met again
+		}
+		if err != io.EOF {
+			return 0, err
+		}
+		err = m.r.Next()
+		if err == ErrHeader {
+			// Whoever hashes or feeds the source goes at our pace.
+			n, cerr := io.CopyN(io.Discard, m.src, maxGarbage)
+			if err = cerr; n == maxGarbage {
+				err = ErrHeader
+			}
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
