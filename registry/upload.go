@@ -396,7 +396,7 @@ func pushFailure(ref spec.Reference, cred bool, err error) error {
 		detail = "unauthorized: authentication required"
 		fallthrough
 	case s.denied():
-		hint := "check the name; put credentials for %s that may push there into ~/.docker/config.json"
+		hint := "check the name, and log in as somebody who may push there: tug login %s"
 		if cred {
 			hint = "the registry refused the credentials: check that they are for %s and may push there"
 		}
