@@ -36,7 +36,7 @@ deps:
 test: deps build
 	test/all.sh
 
-# No root, no network, under 30 seconds.
+# No root, no network, under a minute.
 unit:
 	$(GO) test $(shell $(GO) list ./... | grep -v -e /internal/arch -e /test/)
 
