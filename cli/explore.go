@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -314,36 +313,4 @@ func typeWord(mode uint32) string {
 		return "block device"
 	}
 	return "unknown"
-}
-
-// modeText is st_mode as ls shows it.
-func modeText(mode uint32) string {
-	m := fs.FileMode(mode & 0o777)
-	text := []byte(m.String())
-	switch mode & 0o170000 {
-	case 0o040000:
-		text[0] = 'd'
-	case 0o120000:
-		text[0] = 'l'
-	case 0o010000:
-		text[0] = 'p'
-	case 0o020000:
-		text[0] = 'c'
-	case 0o060000:
-		text[0] = 'b'
-	}
-	special := func(at int, bit uint32, with, without byte) {
-		if mode&bit == 0 {
-			return
-		}
-		if text[at] == 'x' {
-			text[at] = with
-		} else {
-			text[at] = without
-		}
-	}
-	special(3, 0o4000, 's', 'S')
-	special(6, 0o2000, 's', 'S')
-	special(9, 0o1000, 't', 'T')
-	return string(text)
 }

@@ -19,8 +19,10 @@ func TestHistoryRows(t *testing.T) {
 		{historyOptions{human: true}, "IMAGE       CREATED   CREATED BY                SIZE      COMMENT\n<missing>   N/A       RUN <<EOF  make?[2J EOF   5B        \n"},
 		{historyOptions{human: true, format: "table {{.CreatedBy}}"}, "CREATED BY\nRUN <<EOF  make?[2J EOF\n"},
 		{historyOptions{format: "{{.CreatedBy}}|{{.CreatedSince}}|{{.Size}}"}, "RUN <<EOF\n make?[2J\nEOF|0001-01-01T00:00:00Z|5\n"},
-		{historyOptions{human: true, format: "json"},
-			`{"Comment":"","CreatedAt":"0001-01-01T00:00:00Z","CreatedBy":"RUN \u003c\u003cEOF\n make?[2J\nEOF","CreatedSince":"N/A","ID":"\u003cmissing\u003e","Size":"5B"}` + "\n"},
+		{
+			historyOptions{human: true, format: "json"},
+			`{"Comment":"","CreatedAt":"0001-01-01T00:00:00Z","CreatedBy":"RUN \u003c\u003cEOF\n make?[2J\nEOF","CreatedSince":"N/A","ID":"\u003cmissing\u003e","Size":"5B"}` + "\n",
+		},
 	} {
 		var out bytes.Buffer
 		if err := tt.o.write(&app{Stdio: Stdio{Out: &out}}, []image.Step{step}, time.Now()); err != nil || out.String() != tt.want {

@@ -23,7 +23,7 @@ func setupInfo(a *app, fs *pflag.FlagSet) func([]string) error {
 		}
 		v := toInfoJSON(&in)
 		if *format != "" {
-			return (&inspectOptions{format: *format}).print(a.Out, []any{v})
+			return printOne(a.Out, *format, v)
 		}
 		var b bytes.Buffer
 		v.write(&b)

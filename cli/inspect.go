@@ -164,6 +164,14 @@ func (o *inspectOptions) print(out io.Writer, found []any) error {
 	return err
 }
 
+// printOne prints one thing that is no element of a list: json is an object.
+func printOne(out io.Writer, format string, v any) error {
+	if format == "json" {
+		format = "{{json .}}"
+	}
+	return (&inspectOptions{format: format}).print(out, []any{v})
+}
+
 // executeEither executes a template on v and, where v does not have what the
 // template asks for, on v's JSON: .Id and .ID both work.
 func executeEither(b *bytes.Buffer, execute func(io.Writer, any) error, v any) error {

@@ -70,7 +70,7 @@ func setupVersion(a *app, fs *pflag.FlagSet) func([]string) error {
 	return func([]string) error {
 		v := toVersionJSON()
 		if *format != "" {
-			return (&inspectOptions{format: *format}).print(a.Out, []any{v})
+			return printOne(a.Out, *format, v)
 		}
 		c := &v.Client
 		return a.printf("Client:\n Version:           %s\n Go version:        %s\n Git commit:        %s\n OS/Arch:           %s/%s\n"+

@@ -213,8 +213,10 @@ func loadVariants(t testing.TB, s *Images, name string, imgs ...*fixture.Image) 
 		must(t, err)
 		defer m.release()
 		x.Manifests = append(x.Manifests, spec.Descriptor{MediaType: spec.TypeOCIManifest, Digest: spec.DigestOf(m.manifest), Size: int64(len(m.manifest)), Platform: &img.Config.Platform})
-		in = append(in, &incoming{id: img.ID, manifest: spec.DigestOf(m.manifest), layers: img.Layers(), size: img.Size,
-			blobs: map[spec.Digest][]byte{img.ID: m.config, spec.DigestOf(m.manifest): m.manifest}})
+		in = append(in, &incoming{
+			id: img.ID, manifest: spec.DigestOf(m.manifest), layers: img.Layers(), size: img.Size,
+			blobs: map[spec.Digest][]byte{img.ID: m.config, spec.DigestOf(m.manifest): m.manifest},
+		})
 	}
 	index := toJSON(x)
 	ref, err := spec.ParseReference(name)

@@ -194,7 +194,9 @@ func TestMirrors(t *testing.T) {
 		"another image": answer(200, spec.TypeOCIManifest, `{}`),
 		"huge":          answer(200, spec.TypeOCIManifest, strings.Repeat(" ", MaxManifest+1)),
 		"cut":           func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) },
-		"redirect":      func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://evil.example/", 302) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://evil.example/", http.StatusFound)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n, seen := newNet(t), &spy{}

@@ -276,13 +276,13 @@ func TestUploadAgain(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			g := newTarget(t)
 			tries := 0
-			g.hook = func(w http.ResponseWriter, r *http.Request, n int) bool {
+			g.hook = func(w http.ResponseWriter, r *http.Request, _ int) bool {
 				if r.Method != c.method {
 					return false
 				}
 				g.mu.Lock()
 				tries++
-				n = tries
+				n := tries
 				g.mu.Unlock()
 				return n <= c.times && c.bad(w, r)
 			}

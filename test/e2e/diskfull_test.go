@@ -93,8 +93,9 @@ func (p *powerLoss) fullSteps(t *testing.T) []fullStep {
 // reports whether it worked.
 func (p *powerLoss) tryFull(t *testing.T, base string, s fullStep, room int) bool {
 	t.Helper()
-	disk := filepath.Join(p.dir, "full")
+	disk := filepath.Join(p.dir, fmt.Sprintf("full-%s-%d", s.args[0], room)) // see failAt
 	mustRun(t, "cp", base, disk)
+	defer os.Remove(disk)
 	if err := os.RemoveAll(p.runRoot()); err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,6 @@ func TestImport(t *testing.T) {
 	same(t, "one layer for all", strings.Join(listDir(t, filepath.Join(g.root(), "layers")), " "), fixture.Digest(i.Layers[0])[7:])
 
 	g.fails(1, args("import", web.URL+"/none"), "404 Not Found")
-	g.fails(1, args("import", "http://192.0.2.1/fs.tar"), "not encrypted")
 	g.fails(1, args("import", filepath.Join(dir, "none")), "no such file")
 	g.fails(1, args("import", "-c", "RUN make", file), "run is not a valid change command")
 	g.fails(1, args("import", file, "UPPER"), "lowercase")

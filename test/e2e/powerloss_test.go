@@ -179,8 +179,18 @@ func (p *powerLoss) failAt(t *testing.T, n int) {
 	share := []float64{0, 0.5, 1}[p.random.IntN(3)] // of the writes that were not safe
 	tear := p.random.IntN(3) * 1024
 	image := p.disk.After(p.log, n, func() bool { return p.random.Float64() < share }, tear)
-	path := filepath.Join(p.dir, "cut")
-	if err := os.WriteFile(path, image, 0o600); err != nil {
+	// A name that was not used before: a loop device may outlive its mount for a
+	// moment, and with the name the next mount would get it and what it remembers.
+	f, err := os.CreateTemp(p.dir, "cut-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := f.Name()
+	defer os.Remove(path)
+	if _, err := f.Write(image); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.RemoveAll(p.runRoot()); err != nil {

@@ -92,8 +92,10 @@ func TestDiskUsage(t *testing.T) {
 		t.Errorf("system df:\n%s", got)
 	}
 	verbose := g.ok("system", "df", "-v")
-	for _, want := range []string{"Images space usage:\n\nREPOSITORY   TAG       IMAGE ID ", "SHARED SIZE   UNIQUE SIZE   CONTAINERS\n",
-		"Containers space usage:\n\nCONTAINER ID ", "300kB", "Local Volumes space usage:\n\nVOLUME NAME   LINKS     SIZE\n", "Build cache usage: 0B\n"} {
+	for _, want := range []string{
+		"Images space usage:\n\nREPOSITORY   TAG       IMAGE ID ", "SHARED SIZE   UNIQUE SIZE   CONTAINERS\n",
+		"Containers space usage:\n\nCONTAINER ID ", "300kB", "Local Volumes space usage:\n\nVOLUME NAME   LINKS     SIZE\n", "Build cache usage: 0B\n",
+	} {
 		if !strings.Contains(verbose, want) {
 			t.Errorf("no %q in\n%s", want, verbose)
 		}
@@ -129,8 +131,10 @@ func TestDiskUsage(t *testing.T) {
 	real := strings.TrimPrefix(strings.TrimSuffix(r.stdout, "\n"), warning)
 	same(t, "prune", real, strings.NewReplacer("Containers that would be deleted", "Deleted Containers", "Images that would be deleted", "Deleted Images",
 		"Total space that would be reclaimed", "Total reclaimed space").Replace(dry))
-	for _, want := range []string{"Deleted Containers:\n" + stopped + "\n\nDeleted Images:\n", "untagged: busybox:test\n", "deleted: sha256:",
-		"Total reclaimed space: " + units.HumanSize(float64(all+300000))} {
+	for _, want := range []string{
+		"Deleted Containers:\n" + stopped + "\n\nDeleted Images:\n", "untagged: busybox:test\n", "deleted: sha256:",
+		"Total reclaimed space: " + units.HumanSize(float64(all+300000)),
+	} {
 		if !strings.Contains(real, want) {
 			t.Errorf("no %q in\n%s", want, real)
 		}
