@@ -3,7 +3,9 @@ package image
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -116,6 +118,23 @@ func (s *Images) holdStack(in *incoming) (held []*layer.Layer) {
 	}
 	in.stack = old.Stack
 	return held
+}
+
+// recorded returns the image that was recorded just now. Another command may
+// have removed it again; then it is what it was, and who uses it finds out.
+func (s *Images) recorded(in *incoming) (*Image, error) {
+	img, err := s.byID(in.id)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return img, err
+	}
+	cfg, err := parseConfig(in.blobs[in.id])
+	if err != nil {
+		return nil, err
+	}
+	r := &record{ID: in.id, Manifest: in.manifest, Target: in.target, Layers: in.layers, Stack: in.stack, Size: in.size}
+	img = r.image(nil)
+	img.Config = *cfg
+	return img, nil
 }
 
 // storeError gives a full disk its class and says which.

@@ -70,7 +70,7 @@ func (s *Images) hello(ctx context.Context, initPath string) (*Image, error) {
 	if old.Image != "" && old.Image != in.id {
 		s.removeIfUnused(old.Image)
 	}
-	return s.byID(in.id)
+	return s.recorded(in)
 }
 
 // helloAsMade returns image id if it was made from source and is whole.

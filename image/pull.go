@@ -355,7 +355,7 @@ func (p *pull) finish(ctx context.Context) (*Pulled, error) {
 	if _, err := s.commit(ctx, []*incoming{in}); err != nil {
 		return nil, err
 	}
-	img, err := s.byID(id)
+	img, err := s.recorded(in)
 	if err != nil {
 		return nil, err
 	}

@@ -294,3 +294,17 @@ func TestTag(t *testing.T) {
 	}
 	whole(t, s)
 }
+
+// What was recorded and is removed by another command before it is read back.
+func TestRecordedAndRemovedAgain(t *testing.T) {
+	s, i := newImages(t, t.TempDir()), oneLayer("app:1", "content")
+	loadImages(t, s, i)
+	there := resolve(t, s, "app:1")
+	_, err := s.Remove("app:1", false, nil)
+	must(t, err)
+	in := &incoming{id: there.ID, blobs: map[spec.Digest][]byte{there.ID: i.ConfigJSON()}, layers: there.Layers(), size: there.Size}
+	got, err := s.recorded(in)
+	if err != nil || got.ID != there.ID || !slices.Equal(got.Stack, there.Stack) || got.Config.Config.Cmd[0] != "app:1" {
+		t.Errorf("%+v, %v", got, err)
+	}
+}

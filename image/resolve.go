@@ -20,10 +20,7 @@ func (s *Images) Resolve(name string) (*Image, error) {
 		return nil, err
 	}
 	img, err := s.byID(id)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, noImage(name)
-	}
-	return img, err
+	return img, gone(err, name)
 }
 
 // Lookup is Resolve for making a container: it reads the one name and not all

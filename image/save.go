@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -126,7 +128,7 @@ func (s *Images) meant(name string) (imgs []*Image, refs []spec.Reference, err e
 			if n.ref.Name() == ref.Name() && n.ref.Tag != "" {
 				img, err := s.byID(n.Image)
 				if err != nil {
-					return nil, nil, err
+					return nil, nil, gone(err, n.Name)
 				}
 				imgs, refs = append(imgs, img), append(refs, n.ref)
 			}
@@ -141,7 +143,7 @@ func (s *Images) meant(name string) (imgs []*Image, refs []spec.Reference, err e
 	}
 	img, err := s.byID(id)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, gone(err, name)
 	}
 	if ref != nil && ref.Tag != "" && ref.Digest == "" {
 		refs = []spec.Reference{*ref}
@@ -149,12 +151,21 @@ func (s *Images) meant(name string) (imgs []*Image, refs []spec.Reference, err e
 	return []*Image{img}, refs, nil
 }
 
+// gone is err, which reading the image called name gave: not to find it means
+// that it has just been removed.
+func gone(err error, name string) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return noImage(name)
+	}
+	return err
+}
+
 // outgoing holds the layers of img and makes its manifest.
 func (s *Images) outgoing(img *Image) (*outgoing, error) {
 	g := &outgoing{id: img.ID, platform: img.Config.Platform}
 	var err error
 	if g.config, err = s.readBlob(img.ID); err != nil {
-		return g, err
+		return g, gone(err, string(img.ID))
 	}
 	m := spec.Manifest{SchemaVersion: 2, MediaType: spec.TypeOCIManifest, Layers: []spec.Descriptor{}}
 	m.Config = spec.Descriptor{MediaType: spec.TypeOCIConfig, Digest: img.ID, Size: int64(len(g.config))}

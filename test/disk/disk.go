@@ -8,15 +8,18 @@ package disk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 // Disk is a running disk.
@@ -58,11 +61,18 @@ func Serve(dir string, content []byte) (*Disk, error) {
 	return d, nil
 }
 
-// Close ends the disk. Nobody may use it any more.
+// Close ends the disk. Nobody may use it any more; a loop device lets go of it a
+// moment after what was mounted from it is unmounted.
 func (d *Disk) Close() error {
-	if err := d.server.Unmount(); err != nil {
-		return err
+	err := unix.Unmount(d.dir, 0)
+	for end := time.Now().Add(20 * time.Second); errors.Is(err, unix.EBUSY) && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+		err = unix.Unmount(d.dir, 0)
 	}
+	if err != nil {
+		return fmt.Errorf("unmount the recorder: %w", err)
+	}
+	d.server.Wait()
 	return os.Remove(d.dir)
 }
 
