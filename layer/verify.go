@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"tug/errs"
 	"tug/spec"
@@ -77,6 +78,10 @@ func (l *Layers) Check(ctx context.Context, d spec.Digest, quick bool) ([]Fault,
 	}
 	return nil, errs.New(errs.Conflict, "layer %s is replaced again and again", d)
 }
+
+// beingMade is how long a temporary file beside meta.json is left alone: some
+// command is replacing that just now.
+const beingMade = time.Minute
 
 // checking is one run of Check.
 type checking struct {
@@ -160,6 +165,9 @@ func (c *checking) entry(name string) error {
 		}
 		return nil // its permissions are the image's
 	default:
+		if strings.HasPrefix(name, ".new-") && time.Since(fi.ModTime()) < beingMade {
+			return nil
+		}
 		c.fault(FaultExtra, name, "does not belong here")
 		return nil
 	}

@@ -99,7 +99,7 @@ func (c *crowd) one(random *rand.Rand) {
 		{args("image", "prune", "-a", "-f"), nil},
 		{args("save", "-o", filepath.Join(c.dir, fmt.Sprintf("saved-%d", random.IntN(3))), name), append(gone, "is not in the store")},
 		{args("import", c.rootfs, tag), nil},
-		{args("push", "-q", name), append(gone, "does not exist locally", "is not in the store")},
+		{args("push", "-q", name), append(gone, "does not exist", "is not in the store")},
 		{args("history", "-q", name), gone},
 		{args("system", "df"), nil},
 		{args("system", "check", "--quick"), nil},

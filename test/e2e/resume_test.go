@@ -108,9 +108,14 @@ func (b *slowBody) Close() error {
 }
 
 // bigBusybox is busybox with one more layer, of size bytes that do not compress.
-func bigBusybox(t *testing.T, r *slowRegistry, size int) (name, sum string) {
+// The store has all but that layer, so that each pull is of one blob.
+func (g *tug) bigBusybox(r *slowRegistry, size int) (name, sum string) {
+	t := g.t
 	t.Helper()
 	i := busybox(t)
+	i.Name = "base:test"
+	push(t, r.Registry, i, fixture.Gzip)
+	g.ok("pull", "-q", r.addr+"/base:test")
 	content := random(t, size)
 	i.Layers = append(i.Layers, fixture.NewLayer().File("big", 0o644, content).Bytes())
 	i.Name = "big:test"
@@ -164,7 +169,7 @@ func TestResumeAfterKill(t *testing.T) {
 	t.Parallel()
 	g, r := newTug(t), startSlowRegistry(t)
 	const size = 16 << 20
-	name, sum := bigBusybox(t, r, size)
+	name, sum := g.bigBusybox(r, size)
 	var all int64
 	for n := range 4 {
 		r.reset(8 << 20)
@@ -200,7 +205,7 @@ func TestResumeAfterInterrupt(t *testing.T) {
 	t.Parallel()
 	g, r := newTug(t), startSlowRegistry(t)
 	const size = 8 << 20
-	name, sum := bigBusybox(t, r, size)
+	name, sum := g.bigBusybox(r, size)
 	for _, c := range []struct {
 		sig  syscall.Signal
 		code int
@@ -235,7 +240,7 @@ func TestResumeAfterRegistry(t *testing.T) {
 	t.Parallel()
 	g, r := newTug(t), startSlowRegistry(t)
 	const size = 8 << 20
-	name, sum := bigBusybox(t, r, size)
+	name, sum := g.bigBusybox(r, size)
 	r.reset(4 << 20)
 	cmd, said := g.pulling(r, name, 2<<20)
 	r.Stop()
@@ -265,7 +270,7 @@ func TestParallelRanges(t *testing.T) {
 	t.Parallel()
 	g, r := newTug(t), startSlowRegistry(t)
 	const size, rate = 64 << 20, 6 << 20
-	name, sum := bigBusybox(t, r, size)
+	name, sum := g.bigBusybox(r, size)
 	r.reset(rate)
 	cmd, _ := g.pulling(r, name, 32<<20)
 	_ = cmd.Process.Kill()
@@ -292,7 +297,7 @@ func TestResumeOnFullDisk(t *testing.T) {
 	g, r := newTug(t), startSlowRegistry(t)
 	smallDisk(t, g, "48M")
 	const size = 8 << 20
-	name, sum := bigBusybox(t, r, size)
+	name, sum := g.bigBusybox(r, size)
 	r.reset(4 << 20)
 	cmd, _ := g.pulling(r, name, 4<<20)
 	_ = cmd.Process.Kill()
