@@ -92,18 +92,8 @@ func (r *removal) byName(given string, ref spec.Reference) error {
 			given, short(r.users[0].Container), r.id.Short()).
 			WithHint("remove the container first, or use --force to take only the name away")
 	}
-	if err := r.untag(ref); err != nil {
+	if err := r.untag(append([]spec.Reference{ref}, r.digestsOf(ref)...)...); err != nil {
 		return err
-	}
-	// Digests of a repository that has no tag here any more go with the tag.
-	if ref.Digest == "" && !r.has(func(o spec.Reference) bool { return o.Digest == "" && o.Name() == ref.Name() }) {
-		for _, o := range append([]spec.Reference(nil), r.refs...) {
-			if o.Digest != "" && o.Name() == ref.Name() {
-				if err := r.untag(o); err != nil {
-					return err
-				}
-			}
-		}
 	}
 	if len(r.refs) > 0 {
 		return state.SyncDir(r.s.st.Names())
@@ -126,10 +116,8 @@ func (r *removal) byID() error {
 	if !r.force && len(r.users) > 0 {
 		return r.conflict("must be forced", "image is being used by stopped container "+short(r.users[0].Container))
 	}
-	for len(r.refs) > 0 {
-		if err := r.untag(r.refs[0]); err != nil {
-			return err
-		}
+	if err := r.untag(r.refs...); err != nil {
+		return err
 	}
 	return r.image()
 }
@@ -169,26 +157,36 @@ func (r *removal) oneName() bool {
 	return tags <= 1
 }
 
-func (r *removal) has(f func(spec.Reference) bool) bool {
-	for _, ref := range r.refs {
-		if f(ref) {
-			return true
+// digestsOf returns the digests that go with a tag: those of its repository,
+// when that has no other tag here.
+func (r *removal) digestsOf(tag spec.Reference) (digests []spec.Reference) {
+	if tag.Digest != "" {
+		return nil
+	}
+	for _, o := range r.refs {
+		switch {
+		case o.Name() != tag.Name():
+		case o.Digest != "":
+			digests = append(digests, o)
+		case o != tag:
+			return nil
 		}
 	}
-	return false
+	return digests
 }
 
-func (r *removal) untag(ref spec.Reference) error {
-	if err := os.Remove(r.s.namePath(ref.String())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for i, o := range r.refs {
-		if o == ref {
-			r.refs = append(r.refs[:i:i], r.refs[i+1:]...)
-			break
+// untag takes names away, the first one last: when a crash comes between, it is
+// still there for the same command to go on with.
+func (r *removal) untag(refs ...spec.Reference) error {
+	refs = slices.Clone(refs) // they may be those that shrink
+	already := len(r.done)
+	for _, ref := range slices.Backward(refs) {
+		if err := os.Remove(r.s.namePath(ref.String())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
+		r.refs = slices.DeleteFunc(r.refs, func(o spec.Reference) bool { return o == ref })
+		r.done = slices.Insert(r.done, already, Removed{Untagged: ref.Familiar()})
 	}
-	r.done = append(r.done, Removed{Untagged: ref.Familiar()})
 	return nil
 }
 

@@ -243,7 +243,7 @@ func (p *powerLoss) look(t *testing.T, done int, running *powerStep) (problems [
 	}
 	names := func() map[string]string {
 		m := p.names(t)
-		if k := "imported:1@<none>"; running != nil && running.args[0] == "import" && m[k] != "" {
+		if k := "imported:1"; running != nil && running.args[0] == "import" && m[k] != "" {
 			m[k] = running.after[k] // has the time in it
 		}
 		return m
@@ -280,14 +280,16 @@ func (p *powerLoss) look(t *testing.T, done int, running *powerStep) (problems [
 	return slices.Compact(problems)
 }
 
-// names returns all names with their images.
+// names returns all tags and all repositories' digests with their images.
 func (p *powerLoss) names(t *testing.T) map[string]string {
 	t.Helper()
 	m := map[string]string{}
-	for line := range strings.Lines(p.ok("images", "--no-trunc", "--digests", "--format", "{{.Repository}}:{{.Tag}}@{{.Digest}} {{.ID}}")) {
-		name, id, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if !strings.HasPrefix(name, "<none>") {
-			m[name] = id
+	for line := range strings.Lines(p.ok("images", "--no-trunc", "--digests", "--format", "{{.Repository}} {{.Tag}} {{.Digest}} {{.ID}}")) {
+		f := strings.Fields(line)
+		for _, name := range []string{f[0] + ":" + f[1], f[0] + "@" + f[2]} {
+			if !strings.Contains(name, "<none>") {
+				m[name] = f[3]
+			}
 		}
 	}
 	return m
