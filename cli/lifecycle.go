@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"tug/engine"
-	"tug/runtime"
+	"tug/sys"
 )
 
 // signalFlag parses -s; empty is 0, the container's own.
@@ -16,7 +16,7 @@ func signalFlag(s string) (syscall.Signal, error) {
 	if s == "" {
 		return 0, nil
 	}
-	return runtime.ParseSignal(s)
+	return sys.ParseSignal(s)
 }
 
 // maxParallel is how many containers one command handles at the same time.

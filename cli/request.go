@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"tug/container"
-	"tug/runtime"
 	"tug/spec"
+	"tug/sys"
 )
 
 // runFlags are the flags that run and create share.
@@ -116,7 +116,7 @@ func (f *runFlags) check() error {
 		return fmt.Errorf(`invalid pull option: '%s': must be one of "always", "missing" or "never"`, f.pull)
 	}
 	if f.stopSignal != "" {
-		if _, err := runtime.ParseSignal(f.stopSignal); err != nil {
+		if _, err := sys.ParseSignal(f.stopSignal); err != nil {
 			return err
 		}
 	}

@@ -305,7 +305,7 @@ func ignoreNotRunning(err error) error {
 }
 
 func stopSignal(s *spec.Container) syscall.Signal {
-	if sig, err := runtime.ParseSignal(s.Config.StopSignal); err == nil {
+	if sig, err := sys.ParseSignal(s.Config.StopSignal); err == nil {
 		return sig
 	}
 	return syscall.SIGTERM

@@ -4,26 +4,40 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"tug/errs"
 	"tug/spec"
+	"tug/sys"
 )
 
 // ApplyChanges changes c as Dockerfile instructions say: those that docker
 // import -c and docker commit -c take. Together they are read as one Dockerfile.
 // All but CMD, ENTRYPOINT, HEALTHCHECK and ONBUILD see the variables that ENV
-// has set.
+// has set. An ENTRYPOINT takes away the command that c had before.
 func ApplyChanges(c *spec.RunConfig, changes []string) error {
-	for _, line := range instructions(strings.Join(changes, "\n")) {
+	all := instructions(strings.Join(changes, "\n"))
+	if len(all) == 0 && len(changes) > 0 {
+		return errs.New(errs.Invalid, "the changes hold no instruction").WithHint("leave out --change, or give it one, such as 'ENV NAME=VALUE'")
+	}
+	newCmd := false
+	for _, line := range all {
 		word, rest := line, ""
 		if i := strings.IndexAny(line, " \t"); i >= 0 {
 			word, rest = line[:i], strings.TrimSpace(line[i:])
 		}
-		if err := applyChange(c, strings.ToUpper(word), rest); err != nil {
+		word = strings.ToUpper(word)
+		if err := applyChange(c, word, rest); err != nil {
 			return errs.New(errs.Invalid, "change %.200q: %w", line, err)
+		}
+		switch {
+		case word == "CMD":
+			newCmd = newCmd || rest != "" && len(c.Cmd) > 0
+		case word == "ENTRYPOINT" && !newCmd:
+			c.Cmd = nil
 		}
 	}
 	return nil
@@ -52,15 +66,18 @@ func instructions(text string) []string {
 }
 
 func applyChange(c *spec.RunConfig, instruction, rest string) error {
-	if rest == "" && strings.Contains(" CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL ONBUILD STOPSIGNAL USER VOLUME WORKDIR ", " "+instruction+" ") {
+	if rest == "" && strings.Contains(" ENV EXPOSE HEALTHCHECK LABEL ONBUILD STOPSIGNAL USER VOLUME WORKDIR ", " "+instruction+" ") {
 		return fmt.Errorf("%s requires an argument", instruction)
 	}
 	switch instruction {
 	case "CMD":
-		c.Cmd = command(rest)
+		c.Cmd = command(c, rest)
 		return nil
 	case "ENTRYPOINT":
-		c.Entrypoint = command(rest)
+		c.Entrypoint = nil
+		if rest != "" {
+			c.Entrypoint = command(c, rest)
+		}
 		return nil
 	case "HEALTHCHECK":
 		return changeHealth(c, rest)
@@ -77,20 +94,25 @@ func applyChange(c *spec.RunConfig, instruction, rest string) error {
 		if err != nil {
 			return err
 		}
-		changeWord(c, instruction, word)
-		return nil
-	case "ADD", "ARG", "COPY", "FROM", "MAINTAINER", "RUN", "SHELL":
-		return fmt.Errorf("%s is not a valid change command", strings.ToLower(instruction))
+		return changeWord(c, instruction, word)
 	}
-	return fmt.Errorf("unknown instruction: %.40s", instruction)
+	return fmt.Errorf("%.40s is not a valid change command", strings.ToLower(instruction))
 }
 
-// command is a JSON array of strings, or a line for the shell.
-func command(rest string) []string {
+// command is a JSON array of strings, or a line for the shell. With no line at
+// all it is the shell alone, as with Docker.
+func command(c *spec.RunConfig, rest string) []string {
 	if words, ok := jsonWords(rest); ok {
 		return words
 	}
-	return []string{"/bin/sh", "-c", rest}
+	shell := c.Shell
+	if len(shell) == 0 {
+		shell = []string{"/bin/sh", "-c"}
+	}
+	if rest == "" {
+		return slices.Clone(shell)
+	}
+	return append(slices.Clone(shell), rest)
 }
 
 func jsonWords(s string) ([]string, bool) {
@@ -98,9 +120,12 @@ func jsonWords(s string) ([]string, bool) {
 	return words, strings.HasPrefix(s, "[") && json.Unmarshal([]byte(s), &words) == nil
 }
 
-func changeWord(c *spec.RunConfig, instruction, word string) {
+func changeWord(c *spec.RunConfig, instruction, word string) error {
 	switch instruction {
 	case "STOPSIGNAL":
+		if _, err := sys.ParseSignal(word); err != nil {
+			return err
+		}
 		c.StopSignal = word
 	case "USER":
 		c.User = word
@@ -110,6 +135,7 @@ func changeWord(c *spec.RunConfig, instruction, word string) {
 		}
 		c.WorkingDir = path.Clean(word)
 	}
+	return nil
 }
 
 func changeOnBuild(c *spec.RunConfig, rest string) error {
@@ -219,8 +245,11 @@ func changeSets(c *spec.RunConfig, instruction, rest string) error {
 
 // ports are PORT[-PORT][/PROTOCOL] as single ones.
 func ports(s string) ([]string, error) {
-	bad := fmt.Errorf("invalid port %.100q", s)
+	bad := errs.New(errs.Invalid, "invalid port %.100q", s).WithHint("a port is PORT[-PORT][/tcp|udp|sctp]")
 	span, proto, ok := strings.Cut(s, "/")
+	if strings.Contains(span, ":") {
+		return nil, errs.New(errs.Invalid, "invalid port %.100q: an image names no address or port of the host", s).WithHint("run -p maps ports")
+	}
 	if !ok {
 		proto = "tcp"
 	}

@@ -153,13 +153,51 @@ ONBUILD RUN make`, "\n")))
 		t.Errorf("(-want +got):\n%s", d)
 	}
 	for line, words := range map[string]string{
-		"RUN make": "run is not a valid change command", "NOPE x": "unknown instruction: NOPE", "CMD": "CMD requires an argument", "ENV A": "no NAME=VALUE",
+		"RUN make": "run is not a valid change command", "NOPE x": "nope is not a valid change command", "USER": "USER requires an argument", "ENV A": "no NAME=VALUE",
+		"": "hold no instruction", " # nothing": "hold no instruction", "STOPSIGNAL SIGNOPE": "invalid signal: SIGNOPE", "STOPSIGNAL 0": "invalid signal", "STOPSIGNAL $NONE": "invalid signal",
+		"EXPOSE 80:80": `invalid port "80:80": an image names no address or port of the host`, "EXPOSE 127.0.0.1:80:80/tcp": "port of the host", "EXPOSE 80/tcp:80": "invalid port",
 		`ENV A="x`: "matching quote", "ENV A=${B": "missing }", "EXPOSE x": "invalid port", "EXPOSE 70000": "invalid port", "EXPOSE 9-1": "invalid port", "EXPOSE 1/icmp": "invalid port",
 		"HEALTHCHECK WAIT": "unknown type", "HEALTHCHECK --interval=1 CMD x": "duration", "HEALTHCHECK --x=1 CMD x": "unknown flag", "ONBUILD ONBUILD RUN x": "chaining ONBUILD",
 		"ONBUILD FROM x": "isn't allowed", "ENV =x": "no NAME=VALUE", "LABEL a=1 b": "no NAME=VALUE", "HEALTHCHECK NONE x": "no arguments", "ENV A=${x-y}": "bad variable name",
 	} {
 		if err := ApplyChanges(&spec.RunConfig{}, []string{line}); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), words) {
 			t.Errorf("%s: %v, want %q", line, err, words)
+		}
+	}
+}
+
+func TestChangeCommands(t *testing.T) {
+	had := func() spec.RunConfig { return spec.RunConfig{Cmd: []string{"old"}, Entrypoint: []string{"before"}} }
+	sh := func(s ...string) []string { return append([]string{"/bin/sh", "-c"}, s...) }
+	for _, tt := range []struct {
+		changes         []string
+		cmd, entrypoint []string
+	}{
+		{nil, []string{"old"}, []string{"before"}},
+		{[]string{"", "USER u", ""}, []string{"old"}, []string{"before"}}, // an empty one beside others
+		{[]string{"CMD"}, sh(), []string{"before"}},
+		{[]string{"CMD []"}, []string{}, []string{"before"}},
+		{[]string{"ENTRYPOINT"}, nil, nil},
+		{[]string{"ENTRYPOINT run"}, nil, sh("run")},
+		{[]string{"CMD new", "ENTRYPOINT run"}, sh("new"), sh("run")},
+		{[]string{"ENTRYPOINT run", `CMD ["new"]`}, []string{"new"}, sh("run")},
+		{[]string{"CMD", "ENTRYPOINT run"}, nil, sh("run")},
+	} {
+		c := had()
+		must(t, ApplyChanges(&c, tt.changes))
+		if d := cmp.Diff([][]string{tt.cmd, tt.entrypoint}, [][]string{c.Cmd, c.Entrypoint}); d != "" {
+			t.Errorf("%q (-want +got):\n%s", tt.changes, d)
+		}
+	}
+	c := spec.RunConfig{Shell: []string{"/bin/bash", "-lc"}}
+	must(t, ApplyChanges(&c, []string{"CMD a"}))
+	if d := cmp.Diff([]string{"/bin/bash", "-lc", "a"}, c.Cmd); d != "" {
+		t.Error(d)
+	}
+	for _, name := range []string{"9", "term", "SIGRTMIN+3", "SIGRTMAX-1"} {
+		must(t, ApplyChanges(&c, []string{"STOPSIGNAL " + name}))
+		if c.StopSignal != name {
+			t.Errorf("%s: %s", name, c.StopSignal)
 		}
 	}
 }

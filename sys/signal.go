@@ -26,6 +26,3 @@ func SignalProcess(pid int, ticks uint64, sig syscall.Signal) error {
 	}
 	return wrap("pidfd_send_signal", "", err)
 }
-
-// SignalByName returns the number of a signal's name, such as SIGTERM, or 0.
-func SignalByName(name string) syscall.Signal { return unix.SignalNum(name) }

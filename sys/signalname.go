@@ -1,12 +1,13 @@
-package runtime
+package sys
 
 import (
 	"strconv"
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"tug/errs"
-	"tug/sys"
 )
 
 // Real-time signals as the C library numbers them: it keeps the first two.
@@ -25,7 +26,7 @@ func ParseSignal(s string) (syscall.Signal, error) {
 	if n := realTimeSignal(name); n != 0 {
 		return n, nil
 	}
-	if sig := sys.SignalByName("SIG" + name); sig != 0 {
+	if sig := unix.SignalNum("SIG" + name); sig != 0 {
 		return sig, nil
 	}
 	return 0, errs.New(errs.Invalid, "invalid signal: %s", s).WithHint("kill -l lists the names")
