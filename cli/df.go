@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	units "github.com/docker/go-units"
@@ -28,6 +29,9 @@ func setupSystemDf(a *app, fs *pflag.FlagSet) func([]string) error {
 		}
 		if *verbose {
 			return a.verboseDf(e, u, *format, time.Now())
+		}
+		if *format == "raw" {
+			*format = "type: {{.Type}}\ntotal: {{.TotalCount}}\nactive: {{.Active}}\nsize: {{.Size}}\nreclaimable: {{.Reclaimable}}\n"
 		}
 		return writeTable(a.Out, *format, dfColumns(), []string{"Type", "TotalCount", "Active", "Size", "Reclaimable"}, dfRows(u), nil)
 	}
@@ -87,8 +91,8 @@ func (a *app) verboseDf(e *engine.Engine, u *engine.Usage, format string, now ti
 	if err != nil {
 		return err
 	}
-	template := format != "" && format != "table"
-	images := &imagesOptions{usageWanted: true, noTrunc: template}
+	template := !isDefaultTable(format)
+	images := &imagesOptions{usageWanted: true, noTrunc: !strings.HasPrefix(format, "table") && format != ""}
 	if err := images.usages(e, list); err != nil {
 		return err
 	}
@@ -99,7 +103,7 @@ func (a *app) verboseDf(e *engine.Engine, u *engine.Usage, format string, now ti
 	}
 	containerRows := dfContainers(e, u.Containers, now)
 	for _, r := range containerRows {
-		r.noTrunc = template
+		r.noTrunc = images.noTrunc
 	}
 	if template {
 		return a.templateDf(format, imageRows, containerRows)
@@ -129,18 +133,29 @@ func dfContainers(e *engine.Engine, list []*container.Summary, now time.Time) []
 	return rows
 }
 
+// dfLists is what a template sees, in Docker's order.
+type dfLists struct {
+	Images, Containers, Volumes, BuildCache []fields
+}
+
 func (a *app) templateDf(format string, images []*imageRow, containers []*psRow) error {
-	if format == "json" {
+	switch format {
+	case "json":
 		format = "{{json .}}"
+	case "raw":
+		format = "{{range .Images}}type: Image\n" + imagesRaw(false, true) +
+			"\n{{end -}}{{range .Containers}}type: Container\n" + psRaw(false, true) + "\n{{end -}}"
 	}
-	tmpl, err := parseTemplate(format)
+	format = strings.Trim(strings.TrimPrefix(format, "table"), " ")
+	tmpl, err := parseTemplate(strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(format))
 	if err != nil {
 		return err
 	}
 	var b bytes.Buffer
-	err = tmpl.Execute(&b, fields{
-		"Images": rowFields(imageColumns()[1:], images), "Containers": rowFields(psColumns(), containers),
-		"Volumes": []fields{}, "BuildCache": []fields{},
+	err = tmpl.Execute(&b, dfLists{
+		Images:     rowFields(imageColumns()[1:], images, nil),
+		Containers: rowFields(psColumns(), containers, func(r *psRow) map[string]string { return r.Config.Labels }),
+		Volumes:    []fields{}, BuildCache: []fields{},
 	})
 	if err != nil {
 		return templateError(err)
@@ -151,10 +166,13 @@ func (a *app) templateDf(format string, images []*imageRow, containers []*psRow)
 }
 
 // rowFields are rows as templates see them.
-func rowFields[T any](columns []column[T], rows []T) []fields {
+func rowFields[T any](columns []column[T], rows []T, labels func(T) map[string]string) []fields {
 	out := []fields{}
 	for _, r := range rows {
 		f := fields{}
+		if labels != nil {
+			f[labelsKey] = labels(r)
+		}
 		for _, c := range columns {
 			f[c.name] = c.get(r)
 		}

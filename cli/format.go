@@ -56,18 +56,21 @@ func (headers) Label(name string) string {
 	return strings.NewReplacer("-", " ", "_", " ").Replace(name[strings.LastIndexByte(name, '.')+1:])
 }
 
-// table writes rows the way that format says. "" and "table" are the given
-// default columns, "json" is one JSON object per line.
+// isDefaultTable reports whether format asks for the default columns.
+func isDefaultTable(format string) bool { return format == "" || format == "table" }
+
+// writeTable writes rows the way that format says. "" and "table" are the given
+// default columns, "json" is one JSON object per line. What is "raw" to a list
+// that has it is a template of the caller's.
 func writeTable[T any](out io.Writer, format string, all []column[T], defaults []string, rows []T, labels func(T) map[string]string) error {
 	switch {
-	case format == "" || format == "table":
+	case isDefaultTable(format):
 		return writeColumns(out, all, defaults, rows)
 	case format == "json":
 		format = "{{json .}}"
 	}
-	isTable := strings.HasPrefix(format, "table ")
-	text := strings.TrimSpace(strings.TrimPrefix(format, "table "))
-	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(text)
+	text, isTable := strings.CutPrefix(format, "table") // also tableTEMPLATE, as with Docker
+	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(strings.Trim(text, " "))
 	tmpl, err := parseTemplate(text)
 	if err != nil {
 		return err
@@ -166,8 +169,8 @@ func headerFuncs() template.FuncMap {
 	return template.FuncMap{
 		"json": same, "title": same, "lower": same, "upper": same,
 		"truncate": func(s string, _ int) string { return s },
-		"join":     func(any, string) string { return "" },
-		"split":    func(s, _ string) []string { return []string{s} },
+		"join":     func(s, _ string) string { return s },
+		"split":    func(s, _ string) string { return s },
 	}
 }
 

@@ -53,7 +53,7 @@ func (o *historyOptions) write(a *app, steps []image.Step, now time.Time) error 
 		rows = append(rows, &historyRow{s, o, now})
 	}
 	format := o.format
-	if o.quiet && (format == "" || format == "table") {
+	if o.quiet && isDefaultTable(format) {
 		format = "{{.ID}}"
 	}
 	columns, when := historyColumns(), "CreatedSince"

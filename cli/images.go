@@ -50,7 +50,7 @@ func setupImages(a *app, fs *pflag.FlagSet) func([]string) error {
 
 func (a *app) images(e *engine.Engine, o *imagesOptions) error {
 	lists := e.Images.List
-	if (o.format == "" || o.format == "table") && !o.tree && len(o.filter["label"]) == 0 {
+	if isDefaultTable(o.format) && !o.tree && len(o.filter["label"]) == 0 {
 		lists = e.Images.ListBrief // labels are all that a line needs of the config
 	}
 	list, err := lists()
@@ -105,18 +105,35 @@ func (o *imagesOptions) write(a *app, list []*image.Image, now time.Time) error 
 		rows = append(rows, o.rows(img, now)...)
 	}
 	format := o.format
-	if o.quiet && (format == "" || format == "table") {
+	switch {
+	case format == "raw":
+		format = imagesRaw(o.quiet, o.digests)
+	case o.quiet && isDefaultTable(format):
 		format = "{{.ID}}"
+	case !isDefaultTable(format) && strings.HasPrefix(format, "table") && o.digests && !strings.Contains(format, "{{.Digest}}"):
+		format += "\t{{.Digest}}"
 	}
 	defaults := []string{"Repository", "Tag", "ID", "Since", "Size"}
 	if o.digests {
 		defaults = []string{"Repository", "Tag", "Digest", "ID", "Since", "Size"}
 	}
 	columns := imageColumns()
-	if format != "" && format != "table" {
+	if !isDefaultTable(format) {
 		columns = columns[1:] // Since is for the default table only
 	}
 	return writeTable(a.Out, format, columns, defaults, rows, func(r *imageRow) map[string]string { return r.img.Config.Config.Labels })
+}
+
+// imagesRaw is Docker's raw format: a line per column.
+func imagesRaw(quiet, digests bool) string {
+	if quiet {
+		return "image_id: {{.ID}}"
+	}
+	digest := ""
+	if digests {
+		digest = "digest: {{.Digest}}\n"
+	}
+	return "repository: {{.Repository}}\ntag: {{.Tag}}\n" + digest + "image_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n"
 }
 
 func createdOf(img *image.Image) time.Time {

@@ -78,8 +78,14 @@ func (a *app) ps(e *engine.Engine, o *psOptions) error {
 }
 
 func (o *psOptions) write(a *app, rows []*psRow) error {
+	if o.quiet && o.format != "" {
+		a.warn("Ignoring custom format, because both --format and --quiet are set.")
+	}
 	format := o.format
-	if o.quiet && (format == "" || format == "table") {
+	switch {
+	case format == "raw":
+		format = psRaw(o.quiet, o.size)
+	case o.quiet:
 		format = "{{.ID}}"
 	}
 	defaults := []string{"ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"}
@@ -87,6 +93,19 @@ func (o *psOptions) write(a *app, rows []*psRow) error {
 		defaults = append(defaults, "Size")
 	}
 	return writeTable(a.Out, format, psColumns(), defaults, rows, func(r *psRow) map[string]string { return r.Config.Labels })
+}
+
+// psRaw is what Docker calls the raw format: a line per column.
+func psRaw(quiet, size bool) string {
+	if quiet {
+		return "container_id: {{.ID}}"
+	}
+	text := "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\n" +
+		"state: {{.State}}\nstatus: {{.Status}}\nnames: {{.Names}}\nlabels:{{pad .Labels 1 0}}\nports:{{pad .Ports 1 0}}\n"
+	if size {
+		text += "size: {{.Size}}\n"
+	}
+	return text
 }
 
 // psFilters are the filters that there are, and Docker's others.

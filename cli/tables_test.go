@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"os"
 	"path/filepath"
@@ -81,6 +82,10 @@ func TestPsOutput(t *testing.T) {
 		{"ps-quiet-no-trunc", psOptions{quiet: true, noTrunc: true}},
 		{"ps-json", psOptions{format: "json"}},
 		{"ps-quiet-format", psOptions{quiet: true, format: "{{.Names}}"}},
+		{"ps-raw", psOptions{format: "raw"}},
+		{"ps-raw-size", psOptions{format: "raw", size: true, noTrunc: true}},
+		{"ps-raw-quiet", psOptions{format: "raw", quiet: true}},
+		{"ps-table-no-blank", psOptions{format: `table{{.Names}}\t{{join (split .Image "/") "+"}}`}},
 		{"ps-table", psOptions{format: `table {{.Names}}\t{{.State}}\t{{.Status}}\t{{.Label "com.example.the-role"}}\t{{.Labels}}`}},
 		{"ps-table-functions", psOptions{format: `table {{upper .Names}}\t{{json .Image}}\t{{truncate .ID 4}}\t{{.Command | lower | title}}`}},
 		{"ps-table-all", psOptions{format: `table {{.CreatedAt}}\t{{.RunningFor}}\t{{.Ports}}\t{{.Size}}\t{{.Mounts}}\t{{.LocalVolumes}}\t{{.Networks}}\t{{.Platform}}`}},
@@ -89,8 +94,12 @@ func TestPsOutput(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			inUTC(t)
 			var out bytes.Buffer
-			if err := tt.o.write(&app{Stdio: Stdio{Out: &out}}, testRows(tt.o.noTrunc)); err != nil {
+			var warning strings.Builder
+			if err := tt.o.write(&app{Stdio: Stdio{Out: &out, Err: &warning}}, testRows(tt.o.noTrunc)); err != nil {
 				t.Fatal(err)
+			}
+			if (tt.o.quiet && tt.o.format != "") != strings.HasPrefix(warning.String(), "WARNING: Ignoring custom format") {
+				t.Errorf("%q", warning.String())
 			}
 			golden(t, tt.name, out.String())
 		})
@@ -124,6 +133,10 @@ func TestImagesOutput(t *testing.T) {
 		{"images-no-trunc", imagesOptions{noTrunc: true}},
 		{"images-quiet", imagesOptions{quiet: true}},
 		{"images-json", imagesOptions{format: "json"}},
+		{"images-raw", imagesOptions{format: "raw"}},
+		{"images-raw-digests", imagesOptions{format: "raw", digests: true}},
+		{"images-raw-quiet", imagesOptions{format: "raw", quiet: true}},
+		{"images-table-digests", imagesOptions{format: `table {{.ID}}`, digests: true}},
 		{"images-table", imagesOptions{format: `table {{.Repository}}\t{{.Tag}}\t{{.CreatedAt}}\t{{.Size}}`}},
 		{"images-template", imagesOptions{format: `{{.Repository}}:{{.Tag}} {{.ID}} {{.CreatedSince}} {{.Containers}}`}},
 	} {
@@ -135,6 +148,46 @@ func TestImagesOutput(t *testing.T) {
 			}
 			golden(t, tt.name, out.String())
 		})
+	}
+}
+
+func TestDfTemplates(t *testing.T) {
+	inUTC(t)
+	o := &imagesOptions{usage: map[spec.Digest]image.Usage{}}
+	var rows []*imageRow
+	for n, img := range testImages() {
+		o.usage[img.ID] = image.Usage{Shared: int64(n) * 1000, Unique: 500, Containers: n}
+		rows = append(rows, o.rows(img, testNow)[0])
+	}
+	for name, format := range map[string]string{
+		"df-json": "json", "df-raw": "raw",
+		"df-template": `{{range .Images}}{{.Repository}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}\n{{end}}{{range .Containers}}{{.Label "com.example.the-role"}} {{.Size}}\n{{end}}{{len .Volumes}} {{len .BuildCache}}`,
+	} {
+		var out bytes.Buffer
+		if err := (&app{Stdio: Stdio{Out: &out}}).templateDf(format, rows, testRows(true)[:2]); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name, out.String())
+	}
+	var whole map[string][]map[string]string
+	var out bytes.Buffer
+	if err := (&app{Stdio: Stdio{Out: &out}}).templateDf("{{json .}}", rows, testRows(true)); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(out.Bytes(), &whole); err != nil {
+		t.Fatal(err)
+	}
+	// The fields that Docker's CLI has, all of them strings.
+	for list, want := range map[string]string{
+		"Images":     "Containers CreatedAt CreatedSince Digest ID Repository SharedSize Size Tag UniqueSize VirtualSize",
+		"Containers": "Command CreatedAt ID Image Labels LocalVolumes Mounts Names Networks Platform Ports RunningFor Size State Status",
+	} {
+		if got := strings.Join(sortedKeys(whole[list][0]), " "); got != want {
+			t.Errorf("%s: %s, want %s", list, got, want)
+		}
+	}
+	if len(whole) != 4 || whole["Volumes"] == nil || whole["BuildCache"] == nil {
+		t.Errorf("%v", whole)
 	}
 }
 
