@@ -161,24 +161,46 @@ func (o *imagesOptions) matcher(images *image.Images) (func(*image.Image) bool, 
 	if err != nil {
 		return nil, err
 	}
-	limit := map[string]time.Time{}
-	for _, name := range []string{"before", "since"} {
-		for _, ref := range f[name] {
-			img, err := images.Resolve(ref)
-			if err != nil {
-				return nil, err
-			}
-			limit[name] = createdOf(img)
-		}
+	between, err := betweenImages(f, images.Resolve)
+	if err != nil {
+		return nil, err
 	}
-	before, since := limit["before"], limit["since"]
 	return func(img *image.Image) bool {
 		return (!isDangling || dangling == (len(img.Names) == 0)) &&
 			f.any("reference", func(p string) bool {
 				return slices.ContainsFunc(slices.Concat(img.Names, img.Digests), func(n string) bool { return matchReference(p, n) })
 			}) &&
-			f.labels(img.Config.Config.Labels) && until(createdOf(img)) &&
-			(before.IsZero() || createdOf(img).Before(before)) && (since.IsZero() || createdOf(img).After(since))
+			f.labels(img.Config.Config.Labels) && until(img.Config.Created) && between(img.Config.Created)
+	}, nil
+}
+
+// betweenImages is the filters before and since: created before the oldest
+// image that one names, and after the newest of the other. What says nothing of
+// its age is neither; nor is there anything before or since it, where Docker
+// would show everything, and rmi $(images -qf before=X) remove it.
+func betweenImages(f filterValue, resolve func(string) (*image.Image, error)) (func(*time.Time) bool, error) {
+	var before, since []*time.Time
+	for name, to := range map[string]*[]*time.Time{"before": &before, "since": &since} {
+		for _, ref := range f[name] {
+			img, err := resolve(ref)
+			if err != nil {
+				return nil, err
+			}
+			*to = append(*to, img.Config.Created)
+		}
+	}
+	return func(t *time.Time) bool {
+		for _, b := range before {
+			if t == nil || b == nil || !t.Before(*b) {
+				return false
+			}
+		}
+		for _, s := range since {
+			if t == nil || s == nil || !t.After(*s) {
+				return false
+			}
+		}
+		return true
 	}, nil
 }
 
@@ -293,7 +315,7 @@ func (r *imageRow) id() string {
 }
 
 func (r *imageRow) since() string {
-	if t := createdOf(r.img); !t.IsZero() && t.Unix() != 0 {
+	if t := createdOf(r.img); !t.IsZero() {
 		return ago(r.now, t)
 	}
 	return ""

@@ -59,9 +59,10 @@ func (c *conditions) any() bool {
 }
 
 // match reports whether an object is as asked for. What says nothing of its
-// age is not older than anything.
-func (c *conditions) match(created time.Time, labels map[string]string) bool {
-	if !c.until.IsZero() && (created.IsZero() || created.After(c.until)) {
+// age (nil) is not older than anything; the year 1, which tools write that make
+// the same image from the same source, is older than all, as with Docker.
+func (c *conditions) match(created *time.Time, labels map[string]string) bool {
+	if !c.until.IsZero() && (created == nil || created.After(c.until)) {
 		return false
 	}
 	for _, l := range c.filter["label!"] {
@@ -76,14 +77,14 @@ func (c *conditions) images() func(*image.Image) bool {
 	if !c.any() {
 		return nil
 	}
-	return func(img *image.Image) bool { return c.match(createdOf(img), img.Config.Config.Labels) }
+	return func(img *image.Image) bool { return c.match(img.Config.Created, img.Config.Config.Labels) }
 }
 
 func (c *conditions) containers() func(*container.Summary) bool {
 	if !c.any() {
 		return nil
 	}
-	return func(s *container.Summary) bool { return c.match(s.Created, s.Config.Labels) }
+	return func(s *container.Summary) bool { return c.match(&s.Created, s.Config.Labels) }
 }
 
 const sure = "Are you sure you want to continue?"
@@ -251,10 +252,10 @@ func (a *app) reclaimed(o *pruneOptions, space int64) error {
 }
 
 // untilMatcher is the filter until of lists.
-func untilMatcher(f filterValue) (func(time.Time) bool, error) {
+func untilMatcher(f filterValue) (func(*time.Time) bool, error) {
 	c, err := (&pruneOptions{filter: filterValue{"until": f["until"]}}).conditions()
 	if err != nil {
 		return nil, err
 	}
-	return func(t time.Time) bool { return c.match(t, nil) }, nil
+	return func(t *time.Time) bool { return c.match(t, nil) }, nil
 }
