@@ -146,10 +146,11 @@ func (c *config) check(name string, k registryKeys) error {
 // wrong is an error about the value of a key, by its dotted name.
 func (c *config) wrong(key, format string, args ...any) error {
 	at := c.path
+	// The name is the file's, and may hold anything.
 	if line := c.lineOf(key); line > 0 {
 		at += ":" + strconv.Itoa(line)
 	}
-	return errs.New(errs.Invalid, "%s: %s: "+format, append([]any{at, key}, args...)...).WithHint("mend the file")
+	return errs.New(errs.Invalid, "%s: %s: "+format, append([]any{at, oneLine(key)}, args...)...).WithHint("mend the file")
 }
 
 // lineOf finds the line of a key or table, 0 when it is not written plainly.

@@ -49,12 +49,17 @@ func AddMirror(registry, mirror string) error {
 	if canonicalHost(u.Host) == host && strings.Trim(u.Path, "/") == "" {
 		return errs.New(errs.Invalid, "%s cannot be its own mirror", host)
 	}
-	return editMirrors(host, func(had []string) ([]string, error) {
+	return editMirrors(host, adding(mirror))
+}
+
+// adding and removing say what an edit makes of a registry's list.
+func adding(mirror string) func([]string) ([]string, error) {
+	return func(had []string) ([]string, error) {
 		if slices.Contains(had, mirror) {
 			return had, nil
 		}
 		return append(slices.Clone(had), mirror), nil
-	})
+	}
 }
 
 // RemoveMirror takes a mirror from registry's list, or all when mirror is "".
@@ -63,17 +68,21 @@ func RemoveMirror(registry, mirror string) error {
 	if err != nil {
 		return err
 	}
-	return editMirrors(host, func(had []string) ([]string, error) {
+	return editMirrors(host, removing(host, mirror))
+}
+
+func removing(host, mirror string) func([]string) ([]string, error) {
+	return func(had []string) ([]string, error) {
 		switch {
 		case mirror == "" && len(had) > 0:
 			return nil, nil
 		case mirror == "":
 			return nil, errs.New(errs.NotFound, "%s has no mirrors", host)
 		case !slices.Contains(had, mirror):
-			return nil, errs.New(errs.NotFound, "%s has no mirror %s", host, mirror).WithHint("see 'tug mirror ls'")
+			return nil, errs.New(errs.NotFound, "%s has no mirror %.80q", host, mirror).WithHint("see 'tug mirror ls'")
 		}
 		return slices.DeleteFunc(slices.Clone(had), func(m string) bool { return m == mirror }), nil
-	})
+	}
 }
 
 func registryHost(name string) (string, error) {
@@ -88,23 +97,7 @@ func registryHost(name string) (string, error) {
 func editMirrors(host string, f func([]string) ([]string, error)) error {
 	path, _ := RegistriesFile()
 	var own *errs.Error
-	err := editFile(path, 0o644, 0o755, func(old []byte) ([]byte, error) {
-		c, err := parseConfig(path, old)
-		if err != nil {
-			return nil, err
-		}
-		had := c.Registry[host].Mirrors
-		want, err := f(had)
-		if err != nil || slices.Equal(had, want) {
-			return old, err
-		}
-		text := rewriteMirrors(c, host, had, want)
-		if !sameBut(c, path, text, host, want) {
-			return nil, errs.New(errs.Unsupported, "%s: the mirrors of %s are written in a way that tug does not edit", path, host).
-				WithHint("edit the file yourself")
-		}
-		return text, nil
-	})
+	err := editFile(path, 0o644, 0o755, func(old []byte) ([]byte, error) { return edited(path, old, host, f) })
 	switch {
 	case err == nil || errors.As(err, &own):
 		return err
@@ -112,6 +105,25 @@ func editMirrors(host string, f func([]string) ([]string, error)) error {
 		return errs.New(errs.Denied, "edit registries file: %w", err).WithHint("run as root (sudo), or name a file of yours with TUG_REGISTRIES")
 	}
 	return errs.New(errs.Internal, "edit registries file: %w", err)
+}
+
+// edited is what the registries file's text old becomes.
+func edited(path string, old []byte, host string, f func([]string) ([]string, error)) ([]byte, error) {
+	c, err := parseConfig(path, old)
+	if err != nil {
+		return nil, err
+	}
+	had := c.Registry[host].Mirrors
+	want, err := f(had)
+	if err != nil || slices.Equal(had, want) {
+		return old, err
+	}
+	text := rewriteMirrors(c, host, had, want)
+	if !sameBut(c, path, text, host, want) {
+		return nil, errs.New(errs.Unsupported, "%s: the mirrors of %s are written in a way that tug does not edit", path, host).
+			WithHint("edit the file yourself")
+	}
+	return text, nil
 }
 
 // sameBut reports whether text says what c says, with want as host's mirrors.
@@ -150,6 +162,9 @@ func rewriteMirrors(c *config, host string, had, want []string) []byte {
 	}
 	switch {
 	case list >= 0 && len(want) == 0:
+		if text := editList(c.text, list, had, want); isCommented(text, list) {
+			return text
+		}
 		return cutKey(c.text, list, table)
 	case list >= 0:
 		return editList(c.text, list, had, want)
@@ -194,15 +209,23 @@ func lineEnd(text []byte, offset int) int {
 	return len(text)
 }
 
+// isCommented reports whether there are comments in the list at offset, or
+// behind it.
+func isCommented(text []byte, offset int) bool {
+	l, ok := scanList(text, offset)
+	return ok && (l.comments || bytes.IndexByte(text[l.end:lineEnd(text, l.end)], '#') >= 0)
+}
+
 // cutKey removes the list at offset with its lines, and its table's header when
-// nothing else is in the table.
+// nothing else is in the table and no comment behind the header.
 func cutKey(text []byte, offset, table int) []byte {
 	l, ok := scanList(text, offset)
 	if !ok {
 		return text
 	}
 	from, to := lineStart(text, offset), lineEnd(text, l.end)
-	if table >= 0 && len(bytes.TrimSpace(text[lineEnd(text, table):from])) == 0 && startsTable(text[to:]) {
+	if table >= 0 && len(bytes.TrimSpace(text[lineEnd(text, table):from])) == 0 && startsTable(text[to:]) &&
+		bytes.IndexByte(text[table:lineEnd(text, table)], '#') < 0 {
 		from = lineStart(text, table)
 		for from > 0 && lineStart(text, from-1) == from-1 { // the blank line before it
 			from--
@@ -220,8 +243,9 @@ func startsTable(text []byte) bool {
 
 // A listSpan is where a list of strings lies in a text.
 type listSpan struct {
-	items [][2]int // with their quotes
-	end   int      // of the closing bracket
+	items    [][2]int // with their quotes
+	end      int      // of the closing bracket
+	comments bool     // there are some in it
 }
 
 // scanList finds the list that is the value of the key at offset.
@@ -239,6 +263,7 @@ func scanList(text []byte, offset int) (l listSpan, ok bool) {
 			l.end = i
 			return l, true
 		case '#':
+			l.comments = true
 			i = lineEnd(text, i) - 1
 		case '"', '\'':
 			n := stringEnd(text, i)

@@ -84,24 +84,68 @@ func (s *session) tagPage(ctx context.Context, path string) (tags []string, next
 	return page.Tags, next, err
 }
 
-// nextPage reads the Link header (RFC 8288): <URL>; rel="next". It must stay
+// nextPage reads where the Link header says that the next page is. It must stay
 // with the repository's tags.
 func (s *session) nextPage(resp *http.Response) (string, error) {
-	for link := range strings.SplitSeq(strings.Join(resp.Header.Values("Link"), ","), ",") {
-		target, params, ok := strings.Cut(strings.TrimSpace(link), ">")
-		if rel := strings.ToLower(strings.ReplaceAll(params, " ", "")); !ok || !strings.HasPrefix(target, "<") ||
-			!strings.Contains(rel, `;rel="next"`) && !strings.HasSuffix(rel, ";rel=next") {
+	target, ok := nextLink(resp.Header)
+	if !ok {
+		return "", nil
+	}
+	base, err := url.Parse(s.url + "tags/list")
+	if err != nil {
+		return "", err
+	}
+	u, err := base.Parse(target)
+	if err != nil || originOf(u) != originOf(base) || u.Path != base.Path || !isQuery(u.RawQuery) {
+		return "", errs.New(errs.Denied, "%s: refused to follow the list of tags to %.120q", s.ref.FamiliarName(), target)
+	}
+	return "tags/list?" + u.RawQuery, nil
+}
+
+// isQuery reports whether s goes into a request's first line as it is.
+func isQuery(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+}
+
+// nextLink returns the target of the first link to a next page (RFC 8288):
+// <URL>; rel="next". A comma may be in the URL, too. Behind what it does not
+// understand it goes on at the next one.
+func nextLink(h http.Header) (target string, ok bool) {
+	for _, s := range h.Values("Link") {
+		for more := true; more; _, s, more = strings.Cut(s, ",") {
+			var rel string
+			target, rel, s = cutLink(strings.TrimLeft(s, " \t"))
+			if slices.Contains(strings.Fields(strings.ToLower(rel)), "next") {
+				return target, true
+			}
+		}
+	}
+	return "", false
+}
+
+// cutLink splits s behind the link it begins with. Of several rel, the first
+// counts.
+func cutLink(s string) (target, rel, rest string) {
+	target, rest, ok := strings.Cut(s, ">")
+	if target, ok = strings.CutPrefix(target, "<"); !ok {
+		return "", "", s
+	}
+	for {
+		param, more := strings.CutPrefix(strings.TrimLeft(rest, " \t"), ";")
+		if !more {
+			return target, rel, rest
+		}
+		name, after := cutToken(strings.TrimLeft(param, " \t"))
+		rest = after
+		value, ok := strings.CutPrefix(strings.TrimLeft(after, " \t"), "=")
+		if !ok {
 			continue
 		}
-		base, err := url.Parse(s.url + "tags/list")
-		if err != nil {
-			return "", err
+		if value, rest, ok = cutValue(strings.TrimLeft(value, " \t")); !ok {
+			return target, rel, ""
 		}
-		u, err := base.Parse(target[1:])
-		if err != nil || originOf(u) != originOf(base) || u.Path != base.Path {
-			return "", errs.New(errs.Denied, "%s: refused to follow the list of tags to %.120q", s.ref.FamiliarName(), target[1:])
+		if rel == "" && strings.EqualFold(name, "rel") {
+			rel = value
 		}
-		return "tags/list?" + u.RawQuery, nil
 	}
-	return "", nil
 }
