@@ -56,21 +56,14 @@ func TestSaveForOthers(t *testing.T) {
 		}
 		os.RemoveAll(copied)
 	}
-	podman := func(args ...string) string {
-		cmd := exec.Command("podman", append([]string{"--root", filepath.Join(dir, "podman"), "--runroot", filepath.Join(dir, "podman-run"), "--storage-driver", "vfs"}, args...)...)
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("podman %v: %v\n%s", args, err, out)
-		}
-		return strings.TrimSpace(string(out))
-	}
+	p := newPodman(t)
 	for _, file := range []string{docker, oci} {
-		podman("load", "-i", file)
-		same(t, "podman's IDs after "+filepath.Base(file), podman("images", "-q", "--no-trunc"), id)
+		p.ok("load", "-i", file)
+		same(t, "podman's IDs after "+filepath.Base(file), p.ok("images", "-q", "--no-trunc"), id)
 		if file == oci {
-			same(t, "podman's name", podman("images", "--format", "{{.Repository}}:{{.Tag}}"), "docker.io/library/busybox:test")
+			same(t, "podman's name", p.ok("images", "--format", "{{.Repository}}:{{.Tag}}"), "docker.io/library/busybox:test")
 		}
-		podman("rmi", "-f", id[7:])
+		p.ok("rmi", "-f", id[7:])
 	}
 }
 
