@@ -346,7 +346,7 @@ func TestEditMirrors(t *testing.T) {
 		"rm the only one": {old: head + "[registry.\"r.x\"]\nmirrors = [\"https://a.x\"]\n\n[registry.\"s.x\"]\ninsecure = true\n", host: "r.x", rm: "https://a.x", want: "# our registries\ncerts = \"/etc/docker/certs.d\" # Docker's\n\n[registry.\"s.x\"]\ninsecure = true\n"},
 		"rm all":          {old: "[registry.\"r.x\"]\n# trusted\nmirrors = [\n\"https://a.x\",\n\"https://b.x\"]\ninsecure = true\n", host: "r.x", rm: "*", want: "[registry.\"r.x\"]\n# trusted\ninsecure = true\n"},
 		"rm none":         {old: "[registry.\"r.x\"]\n", host: "r.x", rm: "*", words: "r.x has no mirrors"},
-		"rm unknown":      {old: "registry.\"r.x\".mirrors = [\"https://a.x\"]\n", host: "r.x", rm: "https://b.x", words: "has no mirror \"https://b.x\""},
+		"rm unknown":      {old: "registry.\"r.x\".mirrors = [\"https://a.x\"]\n", host: "r.x", rm: "https://b.x", words: "has no mirror https://b.x"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := registries(t, tc.old)

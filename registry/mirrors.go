@@ -79,7 +79,7 @@ func removing(host, mirror string) func([]string) ([]string, error) {
 		case mirror == "":
 			return nil, errs.New(errs.NotFound, "%s has no mirrors", host)
 		case !slices.Contains(had, mirror):
-			return nil, errs.New(errs.NotFound, "%s has no mirror %.80q", host, mirror).WithHint("see 'tug mirror ls'")
+			return nil, errs.New(errs.NotFound, "%s has no mirror %s", host, mirror).WithHint("see 'tug mirror ls'")
 		}
 		return slices.DeleteFunc(slices.Clone(had), func(m string) bool { return m == mirror }), nil
 	}
