@@ -2,9 +2,11 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io/fs"
 	"maps"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -37,7 +39,14 @@ type config struct {
 	path string
 	text []byte
 	fileKeys
-	plain map[string]bool // hosts of http:// mirrors, and Options.InsecureHost
+	plain    map[string]bool // hosts of http:// mirrors, and Options.InsecureHost
+	networks []network       // the smallest first
+}
+
+// A network is a registry table that is about all addresses of a network.
+type network struct {
+	netip.Prefix
+	insecure bool
 }
 
 type fileKeys struct {
@@ -104,6 +113,12 @@ func parseConfig(path string, text []byte) (*config, error) {
 	}
 	canonical := map[string]registryKeys{}
 	for _, name := range slices.Sorted(maps.Keys(c.Registry)) {
+		if strings.Contains(name, "/") {
+			if err := c.addNetwork(name, c.Registry[name]); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		host := canonicalHost(name)
 		if !spec.IsDomain(host) {
 			return nil, c.wrong("registry."+name, "%.80q is no registry's host name", name)
@@ -119,6 +134,30 @@ func parseConfig(path string, text []byte) (*config, error) {
 	}
 	c.Registry = canonical
 	return c, nil
+}
+
+// addNetwork checks and notes the table of a network, which can only say
+// whether its addresses are insecure.
+func (c *config) addNetwork(name string, k registryKeys) error {
+	key := "registry." + name
+	p, err := netip.ParsePrefix(name)
+	switch {
+	case err != nil || p.Addr().Is4In6():
+		return c.wrong(key, "%.80q is neither a registry's host name nor a network as 10.0.0.0/8 is", name)
+	case p != p.Masked():
+		return c.wrong(key, "%s is no network, but an address in %s", name, p.Masked())
+	case k.Mirrors != nil || k.CA != "" || k.Cert != "" || k.Key != "":
+		return c.wrong(key, "for a network there is only the key insecure")
+	case slices.ContainsFunc(c.networks, func(n network) bool { return n.Prefix == p }):
+		return c.wrong(key, "%s is there twice", p)
+	case k.Insecure == nil:
+		return nil
+	}
+	c.networks = append(c.networks, network{p, *k.Insecure})
+	slices.SortFunc(c.networks, func(a, b network) int {
+		return cmp.Or(cmp.Compare(b.Bits(), a.Bits()), a.Addr().Compare(b.Addr()))
+	})
+	return nil
 }
 
 // check checks one registry's keys and notes its plain mirrors.
@@ -250,7 +289,19 @@ func (c *config) insecure(host string) bool {
 	if k := c.Registry[host]; k.Insecure != nil {
 		return *k.Insecure
 	}
-	return c.plain[host] || isLoopback(host)
+	if c.plain[host] {
+		return true
+	}
+	// A host is in a network by its spelling: were names looked up, whoever
+	// answers for them could switch off TLS.
+	if ip, err := netip.ParseAddr(bareHost(host)); err == nil {
+		for _, n := range c.networks {
+			if n.Contains(ip.Unmap()) {
+				return n.insecure
+			}
+		}
+	}
+	return isLoopback(host)
 }
 
 // trust is how host is to be spoken to. Files that do not exist are told here,

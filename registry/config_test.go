@@ -26,27 +26,37 @@ import (
 func TestConfigErrors(t *testing.T) {
 	noKeychain(t)
 	for text, words := range map[string]string{
-		"[registry.\"a.b\"]\n\nmirror = []\n":                      ":3: unknown key \"registry.a.b.mirror\"",
-		"mirrors = []\n":                                           ":1: unknown key \"mirrors\"",
-		"\n[registry.\"a.b\"\n":                                    ":2: ",
-		"[registry.\"a.b\"]\ninsecure = \"yes\"\n":                 ":2: ",
-		"[registry.\"a.b\"]\ninsecure = true\ninsecure = true\n":   ":3: ",
-		"[registry.\"a_b\"]\n":                                     ":1: registry.a_b: \"a_b\" is no registry's host name",
-		"[registry.\"a.b/c\"]\n":                                   ":1: ",
-		"[registry.\"a.b\"]\n[registry.\"A.B\"]\n":                 "is there twice",
-		"[registry.\"a.b\"]\nmirrors = [\"ftp://x\"]\n":            ":2: registry.a.b.mirrors: mirror \"ftp://x\" is not https://HOST",
-		"[registry.\"a.b\"]\nmirrors = [\"https://u:p@x.y\"]\n":    "must not hold credentials",
-		"[registry.\"a.b\"]\nmirrors = [\"https://x.y/?q\"]\n":     "is not https://HOST",
-		"[registry.\"a.b\"]\nmirrors = [\"https://x.y/a/../b\"]\n": "is not https://HOST",
-		"[registry.\"a.b\"]\nmirrors = [\"x.y\"]\n":                "is not https://HOST",
-		"[registry.\"a.b\"]\n\n\nca = \"rel.pem\"\n":               ":4: registry.a.b.ca: \"rel.pem\" is no absolute path",
-		"[registry.\"a.b\"]\ncert = \"/x\"\n":                      ":1: registry.a.b: cert and key belong together",
-		"certs = \"here\"\n":                                       ":1: certs: ",
-		"[registry.\"127.0.0.1:1\"]\n\nca = \"/nowhere/ca.pem\"\n": ":3: registry.127.0.0.1:1.ca: stat /nowhere/ca.pem: no such file",
-		"x = \"\x1b[31m\"":                                         ":1: ",
-		"[registry.\"a.b\"]\nmirrors = [\"https://x.y/\x07\"]\n":   ":2: ",
-		"[registry]\n\"a.b\" = 5\n":                                ":2: ",
-		"[[registry]]\n":                                           ": ",
+		"[registry.\"a.b\"]\n\nmirror = []\n":                                 ":3: unknown key \"registry.a.b.mirror\"",
+		"mirrors = []\n":                                                      ":1: unknown key \"mirrors\"",
+		"\n[registry.\"a.b\"\n":                                               ":2: ",
+		"[registry.\"a.b\"]\ninsecure = \"yes\"\n":                            ":2: ",
+		"[registry.\"a.b\"]\ninsecure = true\ninsecure = true\n":              ":3: ",
+		"[registry.\"a_b\"]\n":                                                ":1: registry.a_b: \"a_b\" is no registry's host name",
+		"[registry.\"a.b/c\"]\n":                                              ":1: ",
+		"[registry.\"a.b\"]\n[registry.\"A.B\"]\n":                            "is there twice",
+		"[registry.\"a.b\"]\nmirrors = [\"ftp://x\"]\n":                       ":2: registry.a.b.mirrors: mirror \"ftp://x\" is not https://HOST",
+		"[registry.\"a.b\"]\nmirrors = [\"https://u:p@x.y\"]\n":               "must not hold credentials",
+		"[registry.\"a.b\"]\nmirrors = [\"https://x.y/?q\"]\n":                "is not https://HOST",
+		"[registry.\"a.b\"]\nmirrors = [\"https://x.y/a/../b\"]\n":            "is not https://HOST",
+		"[registry.\"a.b\"]\nmirrors = [\"x.y\"]\n":                           "is not https://HOST",
+		"[registry.\"a.b\"]\n\n\nca = \"rel.pem\"\n":                          ":4: registry.a.b.ca: \"rel.pem\" is no absolute path",
+		"[registry.\"a.b\"]\ncert = \"/x\"\n":                                 ":1: registry.a.b: cert and key belong together",
+		"certs = \"here\"\n":                                                  ":1: certs: ",
+		"[registry.\"127.0.0.1:1\"]\n\nca = \"/nowhere/ca.pem\"\n":            ":3: registry.127.0.0.1:1.ca: stat /nowhere/ca.pem: no such file",
+		"x = \"\x1b[31m\"":                                                    ":1: ",
+		"[registry.\"a.b\"]\nmirrors = [\"https://x.y/\x07\"]\n":              ":2: ",
+		"[registry]\n\"a.b\" = 5\n":                                           ":2: ",
+		"[[registry]]\n":                                                      ": ",
+		"\n[registry.\"10.0.0.0/33\"]\ninsecure = true\n":                     ":2: registry.10.0.0.0/33: \"10.0.0.0/33\" is neither a registry's host name nor a network as 10.0.0.0/8 is",
+		"registry.\"10.0.0/8\".insecure = true\n":                             "nor a network",
+		"registry.\"/\".insecure = true\n":                                    "nor a network",
+		"registry.\"fe80::%eth0/64\".insecure = true\n":                       "nor a network",
+		"registry.\"::ffff:10.0.0.0/104\".insecure = true\n":                  "nor a network",
+		"registry.\"10.0.0.0/8\\n\\u001b[2J\".insecure = true\n":              "nor a network",
+		"registry.\"10.1.2.3/8\".insecure = true\n":                           "registry.10.1.2.3/8: 10.1.2.3/8 is no network, but an address in 10.0.0.0/8",
+		"registry.\"10.0.0.0/8\".ca = '/x'\n":                                 "for a network there is only the key insecure",
+		"registry.\"10.0.0.0/8\".mirrors = []\n":                              "for a network there is only the key insecure",
+		"registry.\"::/8\".insecure=true\nregistry.\"0::/8\".insecure=true\n": "::/8 is there twice",
 	} {
 		p := registries(t, text)
 		_, _, err := testClient(Options{}).Manifest(t.Context(), reference(t, "127.0.0.1:1/a"))
@@ -176,6 +186,42 @@ insecure = false
 	c := n.client(Options{})
 	if c.plainHost("127.0.0.1:1") || !c.plainHost("127.0.0.1:2") {
 		t.Error("insecure = false does not count for loopback")
+	}
+}
+
+// A network's table counts for the addresses in it, the smallest network's
+// first, and less than what is said of a host alone.
+func TestInsecureNetworks(t *testing.T) {
+	noKeychain(t)
+	registries(t, `
+registry."10.0.0.0/8".insecure = true
+registry."10.1.0.0/16".insecure = false
+registry."10.1.2.3/32".insecure = true
+registry."fd00::/8".insecure = true
+registry."127.0.0.0/8".insecure = false
+registry."10.9.9.9:5000".insecure = false
+registry."10.1.1.1".insecure = true
+registry."r.example".mirrors = ["http://10.1.9.9"]
+registry."192.168.0.0/16" = {}
+`)
+	c := testClient(Options{})
+	for host, want := range map[string]bool{
+		"10.0.0.1": true, "10.255.0.1:5000": true, "10.1.0.1": false, "10.1.2.3:80": true, "11.0.0.1": false, "[fd12::1]:5000": true, "[fe80::1]": false,
+		"127.0.0.1:5000": false, "localhost:5000": true, "[::1]:5000": true, "[::ffff:10.0.0.1]:80": true, "10.9.9.9:5000": false, "10.9.9.9": true,
+		"10.1.1.1": true, "10.1.1.1:5000": false, "10.1.9.9": true, "10.0.0.1.example": false, "10.example": false, "0xa.0.0.1": false, "192.168.0.1": false,
+	} {
+		if c.plainHost(host) != want {
+			t.Errorf("%s: %v", host, !want)
+		}
+	}
+	n := newNet(t)
+	n.plain("10.2.3.4:5000", serveManifest)
+	n.plain("10.1.3.4:5000", serveManifest)
+	if _, _, err := n.client(Options{}).Manifest(t.Context(), reference(t, "10.2.3.4:5000/a")); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := n.client(Options{}).Manifest(t.Context(), reference(t, "10.1.3.4:5000/a")); err == nil {
+		t.Error("no TLS was needed")
 	}
 }
 

@@ -120,6 +120,7 @@ func FuzzRegistries(f *testing.F) {
 		"[registry.\"r.x\"]\nmirrors = [\n  \"https://a.x\", # near ] \"far\n  \"https://b.x\" # far\n]\n", "registry.\"r.x\".mirrors = [ \"https://a.x\" ]\n",
 		"registry = {\"r.x\" = {mirrors = [\"https://a.x\"]}}\n", "[registry]\nr.x.insecure=true\n", "[registry.\"r.x\"]\nmirrors = [\"\"\"https://a.x\"\"\"]", "[", "[registry.\"a\\u001bb\"]",
 		"[registry.\"R.x\"]\r\nmirrors = [\r\n\"https://a.x\"\r\n, # c\r\n]\r\n[registry.\"s.x\"]\r\ncert = '/c'\r\nkey = '/k'\r\n", "registry.localhost.mirrors = [[[\"https://a.x\"]]]",
+		"[registry.\"10.0.0.0/8\"] # lab\ninsecure = true\n[registry.\"fd00::/8\"]\ninsecure = false\n",
 	} {
 		f.Add([]byte(s), "r.x", "https://m.x/p")
 		f.Add([]byte(s), "index.docker.io", "http://a.x")
@@ -161,7 +162,7 @@ func FuzzRegistries(f *testing.F) {
 		k := want.Registry[host]
 		k.Mirrors = append(slices.Clone(k.Mirrors), mirror)
 		want.Registry[host] = k
-		if diff := cmp.Diff(want, keysOf(n)); diff != "" {
+		if diff := cmp.Diff(want, keysOf(n)); diff != "" || !slices.Equal(c.networks, n.networks) {
 			t.Fatalf("%q became %q: %s", text, added, diff)
 		}
 		removed, err := edited("f", added, host, removing(host, mirror))
@@ -171,7 +172,7 @@ func FuzzRegistries(f *testing.F) {
 		if n, err = parseConfig("f", removed); err != nil {
 			t.Fatalf("%q became %q and %q: %v", text, added, removed, err)
 		}
-		if diff := cmp.Diff(keysOf(c), keysOf(n)); diff != "" {
+		if diff := cmp.Diff(keysOf(c), keysOf(n)); diff != "" || !slices.Equal(c.networks, n.networks) {
 			t.Fatalf("%q became %q and %q: %s", text, added, removed, diff)
 		}
 		if diff := cmp.Diff(comments(text), comments(removed)); diff != "" {

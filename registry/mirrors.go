@@ -129,7 +129,7 @@ func edited(path string, old []byte, host string, f func([]string) ([]string, er
 // sameBut reports whether text says what c says, with want as host's mirrors.
 func sameBut(c *config, path string, text []byte, host string, want []string) bool {
 	n, err := parseConfig(path, text)
-	if err != nil || n.Certs != c.Certs || !slices.Equal(n.Registry[host].Mirrors, want) {
+	if err != nil || n.Certs != c.Certs || !slices.Equal(n.networks, c.networks) || !slices.Equal(n.Registry[host].Mirrors, want) {
 		return false
 	}
 	same := func(a, b registryKeys) bool {
