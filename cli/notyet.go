@@ -39,7 +39,6 @@ node
 pause
 plugin
 port
-rename
 secret
 service
 stack
@@ -55,7 +54,6 @@ container cp
 container diff
 container pause
 container port
-container rename
 container stats
 container top
 container unpause

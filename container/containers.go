@@ -4,7 +4,7 @@
 //
 // One directory per container, containers/<id>/, each file with one writer:
 //
-//	config.json  spec.Container as created                    Create
+//	config.json  spec.Container as created                    Create, Rename
 //	start.json   the last start: run number, process, error   the supervisor
 //	exit.json    how that process ended                       the keeper
 //	upper/ work/ the writable layer (overlayfs)               the kernel
@@ -18,7 +18,8 @@
 // The directory is made whole in tmp/ and renamed to its place, and renamed
 // away before it is deleted, so it is there entirely or not at all. A name is a
 // file containers-by-name/<name> with the id in it; one whose container does
-// not exist (a crash in between) is as good as absent.
+// not exist or says that it has another name (a crash in between) is as good as
+// absent.
 package container
 
 import (
@@ -175,14 +176,17 @@ func (c *Containers) resolve(name string) (string, error) {
 	return found, nil
 }
 
-// idByName returns the id a name stands for, or "" when it is free.
+// idByName returns the id a name stands for, or "" when it is free. One whose
+// description cannot be read keeps its names.
 func (c *Containers) idByName(name string) string {
 	b, err := os.ReadFile(c.st.ContainerName(name))
 	id := strings.TrimSpace(string(b))
 	if err != nil || !spec.IsHex64(id) {
 		return ""
 	}
-	if _, err := os.Stat(c.path(id)); err != nil {
+	var ctr struct{ Name string }
+	err = state.ReadJSON(c.path(id, fileConfig), &ctr)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && ctr.Name != name {
 		return ""
 	}
 	return id
@@ -400,9 +404,7 @@ func (c *Containers) unlink(id string) (trash string, err error) {
 	if err := os.Rename(c.path(id), trash); err != nil {
 		return "", err
 	}
-	if b, err := os.ReadFile(c.st.ContainerName(s.Name)); err == nil && strings.TrimSpace(string(b)) == id {
-		os.Remove(c.st.ContainerName(s.Name))
-	}
+	c.dropName(s.Name, id)
 	return trash, nil
 }
 

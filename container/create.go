@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -233,7 +232,7 @@ func (c *Containers) takeName(ctr *spec.Container, name string) (release func(),
 	if name != "" {
 		name = strings.TrimPrefix(name, "/")
 		if !validName(name) {
-			return nil, errs.New(errs.Invalid, "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
+			return nil, errBadName(name)
 		}
 		ctr.Name = name
 		return c.reserve(name, ctr.ID)
@@ -248,7 +247,8 @@ func (c *Containers) takeName(ctr *spec.Container, name string) (release func(),
 }
 
 // reserve makes the name's file and keeps it locked until released. A file
-// that nobody holds and whose container does not exist was left by a crash.
+// that nobody holds and whose container does not exist, or has another name,
+// was left by a crash.
 func (c *Containers) reserve(name, id string) (release func(), err error) {
 	p := c.st.ContainerName(name)
 	for {
@@ -258,9 +258,9 @@ func (c *Containers) reserve(name, id string) (release func(), err error) {
 		}
 		had, err := sys.TryLock(f, true)
 		if err == nil && had {
-			if _, serr := os.Stat(p); errors.Is(serr, fs.ErrNotExist) {
+			if !isAt(f, p) {
 				f.Close()
-				continue
+				continue // it was removed meanwhile
 			}
 			if c.idByName(name) == "" {
 				// Not emptied first: ext4 writes such a file out when it is
