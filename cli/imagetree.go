@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/spf13/pflag"
 
@@ -100,12 +99,8 @@ func leafText(l image.Leaf) string {
 }
 
 func (t *treePainter) line(s string) {
-	if t.width > 0 && utf8.RuneCountInString(s) > t.width {
-		end := "…"
-		if t.lines.bar == "| " {
-			end = "~"
-		}
-		s = string([]rune(s)[:max(t.width-1, 0)]) + end
+	if t.width > 0 {
+		s = t.lines.fit(s, t.width)
 	}
 	t.b.WriteString(s + "\n")
 }
