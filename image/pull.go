@@ -60,6 +60,8 @@ func (s *Images) Pull(ctx context.Context, ref spec.Reference, o PullOptions) (*
 		return nil, err
 	}
 	p.newer = err != nil || old.Image != p.manifest.Config.Digest
+	_, err = s.readRecord(p.manifest.Config.Digest)
+	p.known = err == nil
 	defer p.release()
 	if err := p.fetchLayers(ctx); err != nil {
 		return nil, err
@@ -86,6 +88,7 @@ type pull struct {
 	manifest *spec.Manifest
 	cfg      *spec.ImageConfig
 	newer    bool                   // the name does not point at the image yet
+	known    bool                   // the image is here, by whatever name: nothing to tell of its layers
 	blobs    map[spec.Digest][]byte // all that the image keeps
 
 	mu     sync.Mutex
@@ -204,15 +207,13 @@ func (p *pull) fetchLayers(ctx context.Context) error {
 		l, err := p.s.layers.Get(id)
 		switch {
 		case seen[id]:
-			p.events.layer(short, "Already exists", 0, 0)
+			p.exists(short)
 			if err == nil {
 				l.Close()
 			}
 		case err == nil:
 			p.hold(l)
-			if p.newer {
-				p.events.layer(short, "Already exists", 0, 0)
-			}
+			p.exists(short)
 		case errs.Is(err, errs.NotFound) || errs.Is(err, errs.Corrupt): // Add replaces a damaged one
 			p.events.layer(short, "Pulling fs layer", 0, 0)
 			jobs = append(jobs, job{d, id})
@@ -246,6 +247,14 @@ func (p *pull) fetchLayers(ctx context.Context) error {
 	}
 	wg.Wait()
 	return context.Cause(ctx)
+}
+
+// exists tells of a layer that is here already. As with Docker that goes unsaid
+// where the whole image is.
+func (p *pull) exists(short string) {
+	if !p.known {
+		p.events.layer(short, "Already exists", 0, 0)
+	}
 }
 
 func (p *pull) fetchLayer(ctx context.Context, j job) error {

@@ -610,6 +610,16 @@ func TestPullRepeatedLayer(t *testing.T) {
 	if len(p.Image.Layers()) != 3 || h.count(layerPath(m)) != 1 {
 		t.Errorf("%d layers, fetched %d times", len(p.Image.Layers()), h.count(layerPath(m)))
 	}
-	remove(t, s, p.Ref.Familiar(), false)
+	// Of an image that is here no layers are told, by whatever name it comes.
+	h.push(i, "v2")
+	for tag, newer := range map[string]bool{":v1": false, ":v2": true} {
+		if again, r := pullOK(t, s, h.ref(t, tag)); again.Newer != newer || len(r.statuses) != 0 || len(r.messages) != 1 {
+			t.Errorf("%s again: newer %v, %q %q", tag, again.Newer, r.messages, r.statuses)
+		}
+		remove(t, s, h.ref(t, tag).Familiar(), false)
+		pullOK(t, s, h.ref(t, tag))
+	}
+	remove(t, s, h.ref(t, ":v1").Familiar(), false)
+	remove(t, s, h.ref(t, ":v2").Familiar(), false)
 	empty(t, s)
 }
