@@ -86,7 +86,7 @@ func (a *app) create(f *runFlags, req *container.Request) (*engine.Engine, *spec
 
 func (a *app) createWith(e *engine.Engine, f *runFlags, req *container.Request) (*spec.Container, error) {
 	p := newProgress(a.pullMessages(f.quiet), a.width())
-	c, warnings, err := e.Create(a.ctx, *req, f.pull, p)
+	c, warnings, err := e.Create(a.ctx, *req, engine.Pulling{Policy: f.pull, Progress: p, Around: a.interruptible})
 	p.close()
 	for _, w := range warnings {
 		a.warn(w)

@@ -150,14 +150,24 @@ func (e *Engine) checkStorage(ctx context.Context) error {
 	return nil
 }
 
+// Pulling is how Create fetches images.
+type Pulling struct {
+	Policy   string         // PullMissing, PullAlways or PullNever
+	Progress image.Progress // may be nil
+
+	// Around does a pull, which its context ends; nil: nothing around it. What
+	// comes after the pull takes no time worth being interrupted.
+	Around func(pull func(context.Context) error) error
+}
+
 // Create makes a container, fetching its image first where the policy says so.
 // The warnings are about things of the request that cannot be done here.
-func (e *Engine) Create(ctx context.Context, req container.Request, pull string, p image.Progress) (*spec.Container, []string, error) {
+func (e *Engine) Create(ctx context.Context, req container.Request, o Pulling) (*spec.Container, []string, error) {
 	if err := e.checkStorage(ctx); err != nil {
 		return nil, nil, err
 	}
 	for try := 0; ; try++ {
-		img, err := e.image(ctx, &req, pull, p)
+		img, err := e.image(ctx, &req, o)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -179,21 +189,21 @@ func (e *Engine) Create(ctx context.Context, req container.Request, pull string,
 }
 
 // image finds or fetches the request's image.
-func (e *Engine) image(ctx context.Context, req *container.Request, pull string, p image.Progress) (*image.Image, error) {
+func (e *Engine) image(ctx context.Context, req *container.Request, o Pulling) (*image.Image, error) {
 	if name, tag, _ := strings.Cut(req.Image, ":"); name == HelloImage && (tag == "" || tag == "latest") {
 		return e.hello(ctx)
 	}
-	if pull != PullAlways {
+	if o.Policy != PullAlways {
 		img, err := e.Images.Lookup(req.Image)
 		fits := err == nil && (req.Platform == nil || img.Config.Platform.Matches(*req.Platform))
 		if fits || err != nil && !errs.Is(err, errs.NotFound) {
 			return img, err
 		}
-		if err == nil && pull == PullNever {
+		if err == nil && o.Policy == PullNever {
 			return nil, errs.New(errs.NotFound, "image %s is for %s, not for %s", req.Image, img.Config.Platform, req.Platform).
 				WithHint("fetch the other with: tug pull --platform %s %s", req.Platform, req.Image)
 		}
-		if pull == PullNever {
+		if o.Policy == PullNever {
 			return nil, errs.New(errs.NotFound, "No such image: %s", req.Image).WithHint("fetch it with: tug pull %s", req.Image)
 		}
 	}
@@ -201,14 +211,26 @@ func (e *Engine) image(ctx context.Context, req *container.Request, pull string,
 	if err != nil {
 		return nil, err
 	}
-	if p != nil && pull != PullAlways {
-		p.Message(fmt.Sprintf("Unable to find image '%s' locally", ref.WithDefaultTag().Familiar()))
+	if o.Progress != nil && o.Policy != PullAlways {
+		o.Progress.Message(fmt.Sprintf("Unable to find image '%s' locally", ref.WithDefaultTag().Familiar()))
 	}
-	got, err := e.Images.Pull(ctx, ref.WithDefaultTag(), image.PullOptions{Platform: req.Platform, Progress: p})
+	var img *image.Image
+	pull := func(ctx context.Context) error {
+		got, err := e.Images.Pull(ctx, ref.WithDefaultTag(), image.PullOptions{Platform: req.Platform, Progress: o.Progress})
+		if err == nil {
+			img = got.Image
+		}
+		return err
+	}
+	if o.Around == nil {
+		err = pull(ctx)
+	} else {
+		err = o.Around(pull)
+	}
 	if err != nil {
-		return nil, err
+		return nil, err // a pull that was given up may still write img
 	}
-	return got.Image, nil
+	return img, nil
 }
 
 // hello returns the built-in image, made from the tug-init of this tug.

@@ -127,9 +127,15 @@ func (g *tug) bigBusybox(r *slowRegistry, size int) (name, sum string) {
 // blobs to it.
 func (g *tug) pulling(r *slowRegistry, name string, bytes int64) (*exec.Cmd, *strings.Builder) {
 	g.t.Helper()
+	return g.fetching(r, bytes, "pull", name)
+}
+
+// fetching is pulling with another command.
+func (g *tug) fetching(r *slowRegistry, bytes int64, command ...string) (*exec.Cmd, *strings.Builder) {
+	g.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	g.t.Cleanup(cancel)
-	cmd := g.command(ctx, "pull", name)
+	cmd := g.command(ctx, command...)
 	var said strings.Builder
 	cmd.Stderr = &said
 	if err := cmd.Start(); err != nil {
@@ -232,6 +238,46 @@ func TestResumeAfterInterrupt(t *testing.T) {
 		t.Errorf("%d bytes came at last, of %d", got, size)
 	}
 	g.bigIs(name, sum)
+}
+
+// The pull of run and create ends as pull does, and leaves no --cidfile.
+func TestResumeAfterInterruptedRun(t *testing.T) {
+	t.Parallel()
+	g, r := newTug(t), startSlowRegistry(t)
+	const size = 8 << 20
+	name, sum := g.bigBusybox(r, size)
+	cidfile := filepath.Join(t.TempDir(), "cid")
+	for _, c := range []struct {
+		sig     syscall.Signal
+		code    int
+		command string
+	}{{syscall.SIGINT, 130, "run"}, {syscall.SIGTERM, 143, "create"}} {
+		r.reset(4 << 20)
+		cmd, said := g.fetching(r, 2<<20, c.command, "--cidfile", cidfile, name, "true")
+		start := time.Now()
+		_ = cmd.Process.Signal(c.sig)
+		_ = cmd.Wait()
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("%s, %v: took %v", c.command, c.sig, took)
+		}
+		last := said.String()[strings.LastIndexByte(strings.TrimSpace(said.String()), '\n')+1:]
+		if code := cmd.ProcessState.ExitCode(); code != c.code || strings.Contains(said.String(), "tug:") || !strings.HasSuffix(strings.TrimSpace(last), "Pulling fs layer") {
+			t.Errorf("%s, %v: code %d, want %d: %q", c.command, c.sig, code, c.code, said)
+		}
+		same(t, "tmp", strings.Join(storeFilesIn(t, g, "tmp"), "\n"), "")
+		same(t, "containers", g.ok("ps", "-aq"), "")
+		if _, err := os.Stat(cidfile); err == nil {
+			t.Errorf("%s: a --cidfile stays", c.command)
+		}
+		if len(g.partials()) != 1 {
+			t.Errorf("%s, %v: partials %q", c.command, c.sig, g.partials())
+		}
+	}
+	r.reset(0)
+	g.bigIs(name, sum)
+	if got := r.bytes.Load(); got > size-2*(2<<20-lost) {
+		t.Errorf("%d bytes came at last, of %d", got, size)
+	}
 }
 
 // A registry that dies and comes back costs a pull nothing; where it stays away
