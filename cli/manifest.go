@@ -17,34 +17,26 @@ func setupManifestInspect(a *app, fs *pflag.FlagSet) func([]string) error {
 	insecure := fs.Bool("insecure", false, "Allow communication with an insecure registry")
 	verbose := fs.BoolP("verbose", "v", false, "Output additional info including layers and platform")
 	return func(args []string) error {
-		if len(args) == 2 {
-			// MANIFEST_LIST is one of docker manifest create's.
-			return errs.New(errs.NotFound, "No such manifest: %s", oneLine(args[1])).WithHint("tug keeps no manifest lists of its own; name the image alone")
+		var all []*manifestInspect
+		for _, name := range args {
+			m, err := newManifestInspect(a, name, *insecure)
+			if err != nil {
+				return err
+			}
+			all = append(all, m)
 		}
-		ref, err := spec.ParseReference(args[0])
+		if len(all) == 2 {
+			return all[0].entry(all[1], *verbose)
+		}
+		m := all[0]
+		desc, body, err := m.fetch()
 		if err != nil {
 			return err
 		}
-		host := ""
-		if *insecure {
-			host = ref.Domain
-		}
-		m := &manifestInspect{app: a, client: registry.New(registry.Options{InsecureHost: host}), ref: ref.WithDefaultTag()}
-		desc, body, err := m.client.Manifest(a.ctx, m.ref)
-		if errs.Is(err, errs.NotFound) {
-			return errs.New(errs.NotFound, "no such manifest: %s", m.ref.Familiar()).WithHint("check the name and the tag or digest")
-		}
-		if err != nil {
-			return err
-		}
-		if desc.MediaType, err = manifestType(desc.MediaType, body); err != nil {
-			return err
-		}
-		isList := desc.MediaType == spec.TypeOCIIndex || desc.MediaType == spec.TypeDockerList
 		switch {
-		case isList && *verbose:
+		case isList(desc) && *verbose:
 			return m.verboseList(body)
-		case isList:
+		case isList(desc):
 			return m.list(body)
 		case *verbose:
 			v, err := m.verbose(m.ref.String(), desc, body)
@@ -84,6 +76,89 @@ type manifestInspect struct {
 	app    *app
 	client *registry.Client
 	ref    spec.Reference
+}
+
+func newManifestInspect(a *app, name string, insecure bool) (*manifestInspect, error) {
+	ref, err := spec.ParseReference(name)
+	if err != nil {
+		return nil, err
+	}
+	var o registry.Options
+	if insecure {
+		o.InsecureHost = ref.Domain
+	}
+	return &manifestInspect{app: a, client: registry.New(o), ref: ref.WithDefaultTag()}, nil
+}
+
+// fetch gets what ref names, with its type.
+func (m *manifestInspect) fetch() (spec.Descriptor, []byte, error) {
+	desc, body, err := m.client.Manifest(m.app.ctx, m.ref)
+	if errs.Is(err, errs.NotFound) {
+		return desc, nil, errs.New(errs.NotFound, "no such manifest: %s", m.ref.Familiar()).WithHint("check the name and the tag or digest")
+	}
+	if err == nil {
+		desc.MediaType, err = manifestType(desc.MediaType, body)
+	}
+	return desc, body, err
+}
+
+func isList(d spec.Descriptor) bool {
+	return d.MediaType == spec.TypeOCIIndex || d.MediaType == spec.TypeDockerList
+}
+
+// entry shows the manifest of that m's list has, with the platform that the
+// list says. Docker looks into the lists that docker manifest create made here;
+// tug keeps none, and looks into the registry's.
+func (m *manifestInspect) entry(of *manifestInspect, verbose bool) error {
+	desc, body, err := m.fetch()
+	if err != nil {
+		return err
+	}
+	if !isList(desc) {
+		return errs.New(errs.Invalid, "%s is no manifest list", m.ref.Familiar()).WithHint("name the image alone")
+	}
+	l, err := parseList(body)
+	if err != nil {
+		return err
+	}
+	digest := of.ref.Digest
+	if digest == "" {
+		named, _, err := of.fetch()
+		if err != nil {
+			return err
+		}
+		digest = named.Digest
+	}
+	for _, e := range l.Manifests {
+		if e.Digest != digest {
+			continue
+		}
+		body, err := m.member(e)
+		if err != nil {
+			return err
+		}
+		if !verbose {
+			return writeTabbed(m.app.Out, json.RawMessage(body))
+		}
+		v, err := newVerbose(of.ref.String(), verboseDescriptor{e.MediaType, e.Digest, e.Size, e.URLs, e.Platform}, body)
+		if err != nil {
+			return err
+		}
+		return writeTabbed(m.app.Out, v)
+	}
+	return errs.New(errs.NotFound, "No such manifest: %s", of.ref.Familiar()).WithHint("it is not in %s", m.ref.Familiar())
+}
+
+// member gets the manifest of a list's entry.
+func (m *manifestInspect) member(e listEntry) ([]byte, error) {
+	if _, err := spec.ParseDigest(string(e.Digest)); err != nil {
+		return nil, errs.New(errs.Corrupt, "the manifest list is malformed: %w", err)
+	}
+	desc, body, err := m.client.Manifest(m.app.ctx, spec.Reference{Domain: m.ref.Domain, Path: m.ref.Path, Digest: e.Digest})
+	if err == nil && desc.Size != e.Size {
+		err = errs.New(errs.Corrupt, "manifest %s has %d bytes, its list says %d", e.Digest.Short(), desc.Size, e.Size)
+	}
+	return body, err
 }
 
 // listPlatform and listEntry have the fields, and their order, of Docker's
@@ -169,15 +244,9 @@ func (m *manifestInspect) verboseList(body []byte) error {
 	}
 	all := []*verboseManifest{}
 	for _, e := range l.Manifests {
-		if _, err := spec.ParseDigest(string(e.Digest)); err != nil {
-			return errs.New(errs.Corrupt, "the manifest list is malformed: %w", err)
-		}
-		desc, body, err := m.client.Manifest(m.app.ctx, spec.Reference{Domain: m.ref.Domain, Path: m.ref.Path, Digest: e.Digest})
+		body, err := m.member(e)
 		if err != nil {
 			return err
-		}
-		if desc.Size != e.Size {
-			return errs.New(errs.Corrupt, "manifest %s has %d bytes, its list says %d", e.Digest.Short(), desc.Size, e.Size)
 		}
 		at := m.ref
 		at.Digest = e.Digest

@@ -261,10 +261,12 @@ func TestManifestInspect(t *testing.T) {
 	oci := []byte(fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"size":%d,"digest":%q},"layers":[]}`, spec.TypeOCIManifest, len(config), spec.DigestOf(config)))
 	index := []byte(fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":%d,"annotations":{"a":"b"},"platform":{"os":"linux","architecture":"arm64","variant":"v8"}}]}`,
 		spec.TypeOCIIndex, spec.TypeOCIManifest, spec.DigestOf(oci), len(oci)))
+	lie := []byte(fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"digest":%q,"size":1}]}`, spec.DigestOf(docker)))
 	files := map[string]struct {
 		ctype string
 		body  []byte
 	}{
+		"lie": {spec.TypeOCIIndex, lie}, string(spec.DigestOf(docker)): {spec.TypeDockerManifest, docker},
 		"docker": {spec.TypeDockerManifest, docker}, "oci": {spec.TypeOCIManifest, oci}, "index": {spec.TypeOCIIndex, index},
 		string(spec.DigestOf(oci)): {spec.TypeOCIManifest, oci}, "text": {"text/plain", oci},
 	}
@@ -287,10 +289,32 @@ func TestManifestInspect(t *testing.T) {
 		}
 		golden(t, "manifest-"+strings.ReplaceAll(args, " ", ""), strings.ReplaceAll(out, host, "HOST"))
 	}
+	// Of a list, by tag and by digest, also another repository's.
+	for _, of := range []string{"/a:oci", "/b@" + string(spec.DigestOf(oci))} {
+		for _, flags := range []string{"", "-v"} {
+			args := append([]string{"manifest", "inspect", host + "/a:index", host + of}, strings.Fields(flags)...)
+			out, errOut, code := tugRun(nil, args...)
+			if errOut != "" || code != 0 {
+				t.Errorf("%s: %d %q", args, code, errOut)
+			}
+			name := "manifest-oci"
+			if flags != "" {
+				name = "manifest-of-index-v"
+				out = strings.ReplaceAll(out, host+of, "NAME")
+			}
+			golden(t, name, out)
+		}
+	}
 	for _, tc := range [][]string{
 		{"no such manifest: " + host + "/a:none", host + "/a:none"},
-		{"No such manifest: " + host + "/a:docker", "list", host + "/a:docker"},
+		{"No such manifest: " + host + "/a:docker; it is not in " + host + "/a:index", host + "/a:index", host + "/a:docker"},
+		{"No such manifest: " + host + "/a:index", host + "/a:index", host + "/a:index"},
+		{"no such manifest: " + host + "/a:none", host + "/a:index", host + "/a:none"},
+		{"no such manifest: " + host + "/a:none", host + "/a:none", host + "/a:oci"},
+		{host + "/a:oci is no manifest list", host + "/a:oci", host + "/a:oci"},
+		{"manifest " + spec.DigestOf(docker).Short() + " has", host + "/a:lie", host + "/a:docker"},
 		{"invalid reference format", "A"},
+		{"invalid reference format", host + "/a:index", "A"},
 	} {
 		_, errOut, code := tugRun(nil, append([]string{"manifest", "inspect"}, tc[1:]...)...)
 		if code != 1 || !strings.Contains(errOut, tc[0]) {
