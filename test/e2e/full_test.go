@@ -35,9 +35,7 @@ func smallDisk(t *testing.T, g *tug, size string) {
 			g.do(nil, append([]string{"rm", "-f"}, ids...)...)
 		}
 		g.endProcesses()
-		if _, err := fixture.Run("/", "umount", g.root()); err != nil {
-			t.Error(err)
-		}
+		unmount(t, g.root())
 	})
 }
 

@@ -302,7 +302,19 @@ func (p *powerLoss) mount(t *testing.T, path string) {
 
 func (p *powerLoss) unmount(t *testing.T) {
 	t.Helper()
-	mustRun(t, "umount", p.mnt)
+	unmount(t, p.mnt)
+}
+
+// unmount unmounts path. It may be busy for a moment: a process that another
+// test is just starting has this one's files open until it calls execve.
+func unmount(t *testing.T, path string) {
+	t.Helper()
+	eventually(t, patience, func() string {
+		if _, err := fixture.Run("", "umount", path); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 }
 
 func mustRun(t *testing.T, name string, args ...string) {
