@@ -100,11 +100,11 @@ type hostConfigJSON struct {
 	NanoCPUs             int64 `json:"NanoCpus"`
 	CgroupParent         string
 	BlkioWeight          uint16
-	BlkioWeightDevice    []any
-	BlkioDeviceReadBps   []any
-	BlkioDeviceWriteBps  []any
-	BlkioDeviceReadIOps  []any
-	BlkioDeviceWriteIOps []any
+	BlkioWeightDevice    []spec.WeightDevice
+	BlkioDeviceReadBps   []spec.ThrottleDevice
+	BlkioDeviceWriteBps  []spec.ThrottleDevice
+	BlkioDeviceReadIOps  []spec.ThrottleDevice
+	BlkioDeviceWriteIOps []spec.ThrottleDevice
 	CPUPeriod            int64 `json:"CpuPeriod"`
 	CPUQuota             int64 `json:"CpuQuota"`
 	CPURealtimePeriod    int64 `json:"CpuRealtimePeriod"`
@@ -232,9 +232,9 @@ func toStateJSON(s *spec.State) stateJSON {
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
 // notNil keeps an empty list from being null.
-func notNil(s []string) []string {
+func notNil[T any](s []T) []T {
 	if s == nil {
-		return []string{}
+		return []T{}
 	}
 	return s
 }
@@ -248,17 +248,31 @@ func toHostConfigJSON(c *container.Summary) hostConfigJSON {
 		DNS: []string{}, DNSOptions: []string{}, DNSSearch: []string{}, IpcMode: "private",
 		Privileged: h.Privileged, ReadonlyRootfs: h.ReadonlyRootfs, SecurityOpt: h.SecurityOpt, Tmpfs: h.Tmpfs,
 		ShmSize: shmSize, Runtime: "tug", Memory: h.Memory, NanoCPUs: h.NanoCPUs, PidsLimit: h.PidsLimit,
-		BlkioWeightDevice: []any{}, BlkioDeviceReadBps: []any{}, BlkioDeviceWriteBps: []any{},
-		BlkioDeviceReadIOps: []any{}, BlkioDeviceWriteIOps: []any{}, Devices: []any{},
-		Ulimits: h.Ulimits, MaskedPaths: maskedPaths(h), ReadonlyPaths: readonlyPaths(h),
+		Devices: []any{}, Ulimits: notNil(h.Ulimits), MaskedPaths: maskedPaths(h), ReadonlyPaths: readonlyPaths(h),
 	}
-	if out.Ulimits == nil {
-		out.Ulimits = []spec.Ulimit{}
-	}
+	out.setLimits(h)
 	if h.Init {
 		out.Init = &h.Init
 	}
 	return out
+}
+
+// setLimits fills in the limits that depend on cgroups.
+func (out *hostConfigJSON) setLimits(h *spec.HostConfig) {
+	out.MemoryReservation, out.MemorySwap, out.MemorySwappiness = h.MemoryReservation, h.MemorySwap, h.MemorySwappiness
+	if h.Memory > 0 && h.MemorySwap == 0 {
+		out.MemorySwap = 2 * h.Memory
+	}
+	if h.OomKillDisable {
+		out.OomKillDisable = &h.OomKillDisable
+	}
+	out.OomScoreAdj = h.OomScoreAdj
+	out.CPUShares, out.CPUPeriod, out.CPUQuota = h.CPUShares, h.CPUPeriod, h.CPUQuota
+	out.CPURealtimePeriod, out.CPURealtimeRuntime = h.CPURealtimePeriod, h.CPURealtimeRuntime
+	out.CpusetCpus, out.CpusetMems = h.CpusetCpus, h.CpusetMems
+	out.BlkioWeight, out.BlkioWeightDevice = h.BlkioWeight, notNil(h.BlkioWeightDevice)
+	out.BlkioDeviceReadBps, out.BlkioDeviceWriteBps = notNil(h.BlkioDeviceReadBps), notNil(h.BlkioDeviceWriteBps)
+	out.BlkioDeviceReadIOps, out.BlkioDeviceWriteIOps = notNil(h.BlkioDeviceReadIOps), notNil(h.BlkioDeviceWriteIOps)
 }
 
 // shmSize is the size of /dev/shm, Docker's default.

@@ -1,10 +1,8 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	goruntime "runtime"
 
 	"github.com/spf13/pflag"
 
@@ -29,6 +27,7 @@ type runFlags struct {
 	cpus      cpusValue
 	pidsLimit int64
 	ulimits   ulimitValue
+	limits    limitFlags
 
 	fs *pflag.FlagSet
 }
@@ -72,6 +71,7 @@ func (f *runFlags) define(fs *pflag.FlagSet) {
 	fs.Var(&f.ulimits, "ulimit", "Ulimit options")
 	fs.StringVarP(&f.user, "user", "u", "", "Username or UID (format: <name|uid>[:<group|gid>])")
 	fs.StringVarP(&f.workdir, "workdir", "w", "", "Working directory inside the container")
+	f.limits.define(fs)
 	absentRunFlags(fs)
 }
 
@@ -89,9 +89,6 @@ func (f *runFlags) request(args []string) (*container.Request, error) {
 			Memory: int64(f.memory), NanoCPUs: int64(f.cpus),
 		},
 	}
-	if err := f.check(); err != nil {
-		return nil, err
-	}
 	if f.fs.Changed("stop-timeout") {
 		r.StopTimeout = &f.stopTimeout
 	}
@@ -104,12 +101,16 @@ func (f *runFlags) request(args []string) (*container.Request, error) {
 			r.Entrypoint = &[]string{f.entrypoint}
 		}
 	}
+	f.limits.set(&r.Host)
+	if err := f.check(&r.Host); err != nil {
+		return nil, err
+	}
 	f.attachTo(r)
 	return r, f.readFiles(r)
 }
 
 // check refuses values that make no sense whatever the image is.
-func (f *runFlags) check() error {
+func (f *runFlags) check(h *spec.HostConfig) error {
 	switch f.pull {
 	case "always", "missing", "never":
 	default:
@@ -123,26 +124,10 @@ func (f *runFlags) check() error {
 	if len(f.hostname) > maxHostname {
 		return fmt.Errorf("invalid hostname '%s': it has more than %d characters", f.hostname, maxHostname)
 	}
-	return f.checkLimits()
+	return checkLimits(h)
 }
 
-const (
-	maxHostname = 64      // sethostname(2)
-	minMemory   = 6 << 20 // less is not enough to start a program with
-	minCPUs     = 1e7     // of 1e9, what the kernel's scheduler can do
-)
-
-// checkLimits refuses limits outside of the ranges that Docker allows.
-func (f *runFlags) checkLimits() error {
-	cpus := goruntime.NumCPU()
-	switch {
-	case f.memory != 0 && f.memory < minMemory:
-		return errors.New("Minimum memory limit allowed is 6MB")
-	case f.cpus != 0 && (f.cpus < minCPUs || f.cpus > cpusValue(cpus)*1e9):
-		return fmt.Errorf("range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", cpus, cpus)
-	}
-	return nil
-}
+const maxHostname = 64 // sethostname(2)
 
 // readFiles fills in what comes from files and needs parsing.
 func (f *runFlags) readFiles(r *container.Request) (err error) {

@@ -82,6 +82,21 @@ func TestRequest(t *testing.T) {
 		{"--name n -w /w -u 1:2 --hostname h --domainname d --stop-signal USR1 --stop-timeout 5 img", base(func(r *container.Request) {
 			r.Name, r.WorkingDir, r.User, r.Hostname, r.Domainname, r.StopSignal, r.StopTimeout = "n", "/w", "1:2", "h", "d", "USR1", &five
 		})},
+		{"--memory-reservation 8m -m 16m --memory-swap -1 --memory-swappiness 0 --oom-kill-disable --oom-score-adj -5 img", base(func(r *container.Request) {
+			h := &r.Host
+			h.Memory, h.MemoryReservation, h.MemorySwap, h.MemorySwappiness, h.OomKillDisable, h.OomScoreAdj = 16<<20, 8<<20, -1, new(int64), true, -5
+		})},
+		{"-c 512 --cpu-period 50000 --cpu-quota 25000 --cpu-rt-period 9 --cpu-rt-runtime 8 --cpuset-cpus 0 --cpuset-mems 0 img", base(func(r *container.Request) {
+			h := &r.Host
+			h.CPUShares, h.CPUPeriod, h.CPUQuota, h.CPURealtimePeriod, h.CPURealtimeRuntime = 512, 50000, 25000, 9, 8
+			h.CpusetCpus, h.CpusetMems = "0", "0"
+		})},
+		{"--blkio-weight 10 --blkio-weight-device /dev/a:1000 --device-read-bps /dev/a:1mb --device-write-iops /dev/a:5 --device-write-iops /dev/b:0 img", base(func(r *container.Request) {
+			h := &r.Host
+			h.BlkioWeight, h.BlkioWeightDevice = 10, []spec.WeightDevice{{Path: "/dev/a", Weight: 1000}}
+			h.BlkioDeviceReadBps = []spec.ThrottleDevice{{Path: "/dev/a", Rate: 1 << 20}}
+			h.BlkioDeviceWriteIOps = []spec.ThrottleDevice{{Path: "/dev/a", Rate: 5}, {Path: "/dev/b"}}
+		})},
 		{"-h short img", base(func(r *container.Request) { r.Hostname = "short" })},
 		{"--rm --init --privileged --read-only --cap-add NET_ADMIN --cap-drop ALL --network host img", base(func(r *container.Request) {
 			r.Host = spec.HostConfig{
@@ -124,29 +139,48 @@ func TestRequest(t *testing.T) {
 func TestRequestErrors(t *testing.T) {
 	bad := write(t, "A=1\nB C=2\n")
 	for args, want := range map[string]string{
-		"--foo img":                              "unknown flag: --foo",
-		"--name":                                 "flag needs an argument: --name",
-		"-p 80 img":                              "run --publish is not there yet",
-		"-v /a:/b img":                           "run --volume is not there yet",
-		"--restart always img":                   "run --restart always is not there yet",
-		"--network bridge img":                   `invalid argument "bridge" for "--network" flag: of networks, only none and host are there yet`,
-		"-m 1q img":                              `invalid argument "1q" for "-m, --memory" flag: invalid suffix: 'q'`,
-		"--cpus x img":                           `invalid argument "x" for "--cpus" flag: failed to parse x as a rational number`,
-		"--cpus 1e99999999 img":                  `invalid argument "1e99999999" for "--cpus" flag: failed to parse 1e99999999 as a rational number`,
-		"--cpus 0.0000000001 img":                `invalid argument "0.0000000001" for "--cpus" flag: value is too precise`,
-		"--ulimit x img":                         `invalid argument "x" for "--ulimit" flag: invalid ulimit argument: x`,
-		"-e =x img":                              `invalid argument "=x" for "-e, --env" flag: invalid environment variable: =x`,
-		"-a foo img":                             `invalid argument "foo" for "-a, --attach" flag: valid streams are STDIN, STDOUT and STDERR`,
-		"-it=x img":                              `invalid argument "x" for "-t, --tty" flag: strconv.ParseBool: parsing "x": invalid syntax`,
-		"--pull foo img":                         `invalid pull option: 'foo': must be one of "always", "missing" or "never"`,
-		"--env-file /does/not/exist img":         "open /does/not/exist: no such file or directory",
-		"--env-file " + bad + " img":             bad + ", line 2: variable 'B C' contains whitespaces",
-		"--tmpfs t img":                          `invalid --tmpfs "t": the mount path must be absolute`,
-		"--security-opt foo img":                 `Invalid --security-opt: "foo"`,
-		"--security-opt apparmor=x img":          "--security-opt apparmor is not there yet",
-		"--security-opt seccomp=/nope img":       "opening seccomp profile (/nope) failed: open /nope: no such file or directory",
-		"--security-opt no-new-privileges=x img": `invalid --security-opt: "no-new-privileges=x": want no-new-privileges, or no-new-privileges=true or false`,
-		"--platform a/b/c/d img":                 `invalid platform "a/b/c/d"`,
+		"--foo img":                                 "unknown flag: --foo",
+		"--name":                                    "flag needs an argument: --name",
+		"-p 80 img":                                 "run --publish is not there yet",
+		"-v /a:/b img":                              "run --volume is not there yet",
+		"--restart always img":                      "run --restart always is not there yet",
+		"--network bridge img":                      `invalid argument "bridge" for "--network" flag: of networks, only none and host are there yet`,
+		"-m 1q img":                                 `invalid argument "1q" for "-m, --memory" flag: invalid suffix: 'q'`,
+		"--cpus x img":                              `invalid argument "x" for "--cpus" flag: failed to parse x as a rational number`,
+		"--cpus 1e99999999 img":                     `invalid argument "1e99999999" for "--cpus" flag: failed to parse 1e99999999 as a rational number`,
+		"--cpus 0.0000000001 img":                   `invalid argument "0.0000000001" for "--cpus" flag: value is too precise`,
+		"--memory-swap -2 img":                      `invalid argument "-2" for "--memory-swap" flag: invalid size: '-2'`,
+		"-m 64m --memory-swap 32m img":              "Minimum memoryswap limit should be larger than memory limit, see usage",
+		"--memory-swap 32m img":                     "You should always set the Memory limit when using Memoryswap limit, see usage",
+		"--memory-swappiness 101 img":               "invalid value: 101. Valid memory swappiness range is 0-100",
+		"--memory-reservation 1m img":               "Minimum memory reservation allowed is 6MB",
+		"-m 16m --memory-reservation 17m img":       "Minimum memory limit can not be less than memory reservation limit, see usage",
+		"--oom-score-adj 1001 img":                  "Invalid value 1001, range for oom score adj is [-1000, 1000]",
+		"--cpus 1 --cpu-quota 5000 img":             "Conflicting options: Nano CPUs and CPU Quota cannot both be set",
+		"--cpus 1 --cpu-period 5000 img":            "Conflicting options: Nano CPUs and CPU Period cannot both be set",
+		"--cpu-period 999 img":                      "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+		"--cpu-quota 999 img":                       "CPU cfs quota can not be less than 1ms (i.e. 1000)",
+		"--cpu-rt-period 9 --cpu-rt-runtime 10 img": "cpu real-time runtime cannot be higher than cpu real-time period",
+		"--cpuset-cpus 0-x img":                     "Invalid value 0-x for cpuset cpus",
+		"--cpuset-mems 99999999 img":                "Invalid value 99999999 for cpuset mems",
+		"--blkio-weight 9 img":                      "Range of blkio weight is from 10 to 1000",
+		"--blkio-weight-device /dev/a:9 img":        `invalid argument "/dev/a:9" for "--blkio-weight-device" flag: invalid weight for device: /dev/a:9`,
+		"--device-read-bps foo img":                 `invalid argument "foo" for "--device-read-bps" flag: bad format: foo`,
+		"--device-read-bps foo:1 img":               `invalid argument "foo:1" for "--device-read-bps" flag: bad format for device path: foo:1`,
+		"--device-write-iops /dev/a:1k img":         `invalid argument "/dev/a:1k" for "--device-write-iops" flag: invalid rate for device: /dev/a:1k. The correct format is <device-path>:<number>. Number must be a positive integer`,
+		"--ulimit x img":                            `invalid argument "x" for "--ulimit" flag: invalid ulimit argument: x`,
+		"-e =x img":                                 `invalid argument "=x" for "-e, --env" flag: invalid environment variable: =x`,
+		"-a foo img":                                `invalid argument "foo" for "-a, --attach" flag: valid streams are STDIN, STDOUT and STDERR`,
+		"-it=x img":                                 `invalid argument "x" for "-t, --tty" flag: strconv.ParseBool: parsing "x": invalid syntax`,
+		"--pull foo img":                            `invalid pull option: 'foo': must be one of "always", "missing" or "never"`,
+		"--env-file /does/not/exist img":            "open /does/not/exist: no such file or directory",
+		"--env-file " + bad + " img":                bad + ", line 2: variable 'B C' contains whitespaces",
+		"--tmpfs t img":                             `invalid --tmpfs "t": the mount path must be absolute`,
+		"--security-opt foo img":                    `Invalid --security-opt: "foo"`,
+		"--security-opt apparmor=x img":             "--security-opt apparmor is not there yet",
+		"--security-opt seccomp=/nope img":          "opening seccomp profile (/nope) failed: open /nope: no such file or directory",
+		"--security-opt no-new-privileges=x img":    `invalid --security-opt: "no-new-privileges=x": want no-new-privileges, or no-new-privileges=true or false`,
+		"--platform a/b/c/d img":                    `invalid platform "a/b/c/d"`,
 	} {
 		_, err := parseRun(t, strings.Fields(args)...)
 		if err == nil || err.Error() != want {

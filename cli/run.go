@@ -88,7 +88,7 @@ func (a *app) createWith(e *engine.Engine, f *runFlags, req *container.Request) 
 	p := newProgress(a.pullMessages(f.quiet), a.width())
 	c, warnings, err := e.Create(a.ctx, *req, engine.Pulling{Policy: f.pull, Progress: p, Around: a.interruptible})
 	p.close()
-	for _, w := range warnings {
+	for _, w := range append(f.warnings(), warnings...) {
 		a.warn(w)
 	}
 	return c, err

@@ -70,7 +70,7 @@ func (s *Starter) Launch(_ context.Context, id, token string) (l *supervisor.Lau
 	l = &supervisor.Launch{
 		Run:  supervisor.Run{ID: id, Token: token, Number: run, Sync: !ctr.Host.AutoRemove},
 		Plan: plan, Warnings: warnings,
-		Namespaces: runtime.Namespaces{HostNet: ctr.Host.NetworkMode == "host"},
+		Namespaces: runtime.NamespacesOf(&ctr.Container),
 		OpenStdin:  ctr.OpenStdin, StdinOnce: ctr.StdinOnce,
 		LogDir: s.path(id, dirLog), Record: s.path(id, fileExit),
 		Release: func() { lock.Close() },

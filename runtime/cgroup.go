@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -29,8 +30,9 @@ import (
 type cgroups struct {
 	v2     string // mount point of the v2 hierarchy, or ""
 	v1     []hierarchy
-	parent string // "/tug"
-	layout string // for tug-init, see boot.mountCgroups
+	spare  []hierarchy // of v1 too, but with slots only for containers that ask
+	parent string      // "/tug"
+	layout string      // for tug-init, see boot.mountCgroups
 
 	filterOnce sync.Once // v2: the device filter of unprivileged containers
 	filter     *os.File
@@ -47,6 +49,10 @@ type hierarchy struct {
 
 // v1Wanted are the v1 controllers a container gets a cgroup for.
 func v1Wanted() []string { return []string{"cpu", "cpuacct", "memory", "pids", "devices", "freezer"} }
+
+// v1Spare are the v1 controllers a container gets a cgroup for when it has
+// limits there.
+func v1Spare() []string { return []string{"cpuset", "blkio"} }
 
 // v2Wanted are the v2 controllers tug hands down to its containers.
 func v2Wanted() []string { return []string{"cpu", "cpuset", "io", "memory", "pids"} }
@@ -71,7 +77,10 @@ func findCgroups(name string) (*cgroups, error) {
 	if len(c.v1) > 0 {
 		c.v2 = ""
 	}
-	c.layout = c.makeLayout()
+	if c.v2 != "" {
+		c.spare = nil
+	}
+	c.layout = c.makeLayout(nil)
 	return c, nil
 }
 
@@ -94,15 +103,19 @@ func parseLayout(lines *bufio.Scanner, systemd bool) (*cgroups, error) {
 		case "cgroup":
 			h := hierarchy{mount: mount}
 			for opt := range strings.SplitSeq(right[2], ",") {
-				if slices.Contains(v1Wanted(), opt) || systemd && opt == "name=systemd" {
+				if slices.Contains(v1Wanted(), opt) || slices.Contains(v1Spare(), opt) || systemd && opt == "name=systemd" {
 					h.controllers = append(h.controllers, opt)
 				}
 			}
 			key := strings.Join(h.controllers, ",")
-			if key != "" && !seen[key] {
-				seen[key] = true
+			switch {
+			case key == "" || seen[key]:
+			case anyOf(v1Spare(), h.controllers...) && !anyOf(v1Wanted(), h.controllers...):
+				c.spare = append(c.spare, h)
+			default:
 				c.v1 = append(c.v1, h)
 			}
+			seen[key] = true
 		}
 	}
 	return c, lines.Err()
@@ -116,35 +129,57 @@ func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-func (c *cgroups) makeLayout() string {
+// makeLayout names the hierarchies of a container that has slots in more, too.
+func (c *cgroups) makeLayout(more []hierarchy) string {
 	if c.v2 != "" {
 		return "v2"
 	}
 	var names []string
-	for _, h := range c.v1 {
+	for _, h := range slices.Concat(c.v1, more) {
 		names = append(names, strings.Join(h.controllers, ","))
 	}
 	return strings.Join(names, ";")
 }
 
-// roots are the directories in which tug has its own.
+// roots are the directories in which tug has its own, or may have.
 func (c *cgroups) roots() []string {
 	if c.v2 != "" {
 		return []string{c.v2}
 	}
-	var all []string
-	for _, h := range c.v1 {
+	return append(mounts(c.v1), mounts(c.spare)...)
+}
+
+func mounts(of []hierarchy) []string {
+	all := make([]string, 0, len(of)+len(v1Spare()))
+	for _, h := range of {
 		all = append(all, h.mount)
 	}
 	return all
 }
 
-// create makes a fresh slot in every hierarchy and returns its path below each.
-func (c *cgroups) create() (string, error) {
+// asked returns the spare hierarchies of the named controllers. Those that
+// this machine lacks are warned about when the limits are set.
+func (c *cgroups) asked(controllers string) []hierarchy {
+	var all []hierarchy
+	for _, h := range c.spare {
+		if controllers != "" && anyOf(strings.Split(controllers, ","), h.controllers...) {
+			all = append(all, h)
+		}
+	}
+	return all
+}
+
+// create makes a fresh slot in every hierarchy, and in more, and returns its
+// path below each.
+func (c *cgroups) create(more []hierarchy) (string, error) {
 	var id [8]byte
 	rand.Read(id[:])
 	slot := c.parent + "/" + hex.EncodeToString(id[:])
-	for _, root := range c.roots() {
+	roots := []string{c.v2}
+	if c.v2 == "" {
+		roots = append(mounts(c.v1), mounts(more)...)
+	}
+	for _, root := range roots {
 		err := os.Mkdir(root+slot, 0o755)
 		for try := 0; errors.Is(err, fs.ErrNotExist) && try < 3; try++ {
 			// The first use, or another tug removed the empty parent just now.
@@ -157,7 +192,40 @@ func (c *cgroups) create() (string, error) {
 			return "", errs.New(errs.Denied, "make cgroup: %w", err).WithHint("the cgroup file systems have to be writable for tug")
 		}
 	}
+	for _, h := range slices.Concat(c.v1, more) {
+		if !slices.Contains(h.controllers, "cpuset") {
+			continue
+		}
+		if err := inheritCpuset(h.mount, slot); err != nil {
+			c.removeLater(slot)
+			return "", fmt.Errorf("make cgroup: %w", err)
+		}
+	}
 	return slot, c.confineDevicesV1(slot)
+}
+
+// inheritCpuset gives a cgroup what the one above it has, from root down. A
+// new one has neither processors nor memory on version 1, and takes no process.
+func inheritCpuset(root, slot string) error {
+	if dir := path.Dir(slot); dir != "/" {
+		if err := inheritCpuset(root, dir); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"/cpuset.cpus", "/cpuset.mems"} {
+		have, err := os.ReadFile(root + slot + name)
+		if err != nil || strings.TrimSpace(string(have)) != "" {
+			return err
+		}
+		above, err := os.ReadFile(root + path.Dir(slot) + name)
+		if err == nil {
+			err = writeFile(root+slot+name, strings.TrimSpace(string(above)))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // createParent makes tug's own directory. On v2 it hands the controllers down
@@ -192,13 +260,35 @@ func enableControllers(dir string) {
 	}
 }
 
-// enter moves the calling thread into a slot of the v1 hierarchies, or for ""
-// into tug's parent cgroup.
-func (c *cgroups) enter(slot string) error {
-	if slot == "" {
-		slot = c.parent
+// enter moves the calling thread into a slot of the v1 hierarchies. It tells
+// which of the spare ones the slot is in, for leave.
+func (c *cgroups) enter(slot string) (more []hierarchy, err error) {
+	if err := enterAll(c.v1, slot); err != nil {
+		return nil, err
 	}
-	for _, h := range c.v1 {
+	for _, h := range c.spare {
+		err := writeFile(h.mount+slot+"/tasks", "0")
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return more, err
+		}
+		more = append(more, h)
+	}
+	return more, nil
+}
+
+// leave moves the calling thread into tug's parent cgroup.
+func (c *cgroups) leave(more []hierarchy) error {
+	if err := enterAll(c.v1, c.parent); err != nil {
+		return err
+	}
+	return enterAll(more, c.parent)
+}
+
+func enterAll(in []hierarchy, slot string) error {
+	for _, h := range in {
 		if err := writeFile(h.mount+slot+"/tasks", "0"); err != nil {
 			return err
 		}
@@ -299,7 +389,7 @@ func (c *cgroups) file(slot, controller, name string) string {
 	if c.v2 != "" {
 		dir = c.v2 + slot
 	}
-	for _, h := range c.v1 {
+	for _, h := range slices.Concat(c.v1, c.spare) {
 		if slices.Contains(h.controllers, controller) {
 			dir = h.mount + slot
 		}

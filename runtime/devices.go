@@ -142,12 +142,8 @@ func hostDevices() []plan.Device {
 		if !ok {
 			return nil
 		}
-		d := plan.Device{
-			Path: path, Kind: 'b', Mode: uint32(fi.Mode().Perm()), UID: int(st.Uid), GID: int(st.Gid),
-			// As gnu_dev_major and gnu_dev_minor take a 64-bit dev_t apart.
-			Major: uint32(st.Rdev>>8&0xfff | st.Rdev>>32&^0xfff),
-			Minor: uint32(st.Rdev&0xff | st.Rdev>>12&^0xff),
-		}
+		d := plan.Device{Path: path, Kind: 'b', Mode: uint32(fi.Mode().Perm()), UID: int(st.Uid), GID: int(st.Gid)}
+		d.Major, d.Minor = deviceNumber(st.Rdev)
 		if e.Type()&os.ModeCharDevice != 0 {
 			d.Kind = 'c'
 		}

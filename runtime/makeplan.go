@@ -43,10 +43,16 @@ func (p *Plan) Bind(target string, readOnly bool) {
 // container's file system: users and programs are looked up in the container.
 func MakePlan(c *spec.Container) (*Plan, []string, error) {
 	p, warnings, err := makePlan(c)
-	if err == nil && c.Host.Privileged {
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.Host.Privileged {
 		p.Devices = hostDevices()
 	}
-	return p, warnings, err
+	if p.Limits.Block, err = blockLimits(&c.Host); err != nil {
+		return nil, nil, err
+	}
+	return p, warnings, nil
 }
 
 // makePlan is MakePlan without the host's devices, which an exec has no use for.
@@ -71,10 +77,8 @@ func makePlan(c *spec.Container) (*Plan, []string, error) {
 		NoNewPrivs: opts.noNewPrivs,
 	}}
 	p.Env = environment(p.Hostname, c.Tty, c.Config.Env, nil)
-	p.Limits = Limits{Memory: c.Host.Memory, NanoCPUs: c.Host.NanoCPUs}
-	if c.Host.PidsLimit != nil {
-		p.Limits.Pids = *c.Host.PidsLimit
-	}
+	p.Limits = limitsOf(&c.Host)
+	p.OOMScoreAdj = c.Host.OomScoreAdj
 	if p.Rlimits, err = rlimits(c.Host.Ulimits); err != nil {
 		return nil, nil, err
 	}
@@ -111,6 +115,7 @@ func MakeExecPlan(c *spec.Container, e *spec.ExecSpec) (*ExecPlan, error) {
 		Seccomp:     whole.Seccomp,
 		FilterFlags: whole.FilterFlags,
 		Rlimits:     whole.Rlimits,
+		OOMScoreAdj: whole.OOMScoreAdj,
 	}}
 	if e.User != "" {
 		p.User = e.User

@@ -69,7 +69,7 @@ func TestMakePlan(t *testing.T) {
 	if p.Hostname != "0123456789ab" || p.Cwd != "/x" || !slices.Equal(p.Args, []string{"sleep", "1"}) || !p.Tty {
 		t.Errorf("plan %+v", p.Plan)
 	}
-	if p.Limits != (Limits{Memory: 1 << 30, NanoCPUs: 5e8}) {
+	if !cmp.Equal(p.Limits, Limits{Memory: 1 << 30, NanoCPUs: 5e8}) {
 		t.Errorf("limits %+v", p.Limits)
 	}
 	var targets []string
@@ -177,7 +177,7 @@ func TestParseLayout(t *testing.T) {
 		if len(c.v1) > 0 {
 			c.v2 = ""
 		}
-		if got := c.makeLayout(); got != tt.layout {
+		if got := c.makeLayout(nil); got != tt.layout {
 			t.Errorf("%s: layout %q, want %q", tt.name, got, tt.layout)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 
 	"tug/errs"
 	"tug/runtime/plan"
+	"tug/spec"
 	"tug/sys"
 )
 
@@ -89,9 +90,24 @@ type Process struct {
 	Cgroup     string // path of its cgroup below each hierarchy's mount
 }
 
-// Namespaces says which namespaces are shared with the host.
+// Namespaces says in what a process is parked; the zero value is what nearly
+// all containers want.
 type Namespaces struct {
-	HostNet bool
+	HostNet     bool   // the host's network
+	Controllers string // cgroup controllers that only few containers need, with commas between
+}
+
+// NamespacesOf returns what a container needs.
+func NamespacesOf(c *spec.Container) Namespaces {
+	return Namespaces{HostNet: c.Host.NetworkMode == "host", Controllers: spareControllers(&c.Host)}
+}
+
+// Needs takes out of ns what every parked process has on this machine.
+func (r *Runtime) Needs(ns Namespaces) Namespaces {
+	if len(r.cgroups.asked(ns.Controllers)) == 0 {
+		ns.Controllers = ""
+	}
+	return ns
 }
 
 // Files are the descriptors that go with a plan. The caller closes its own.
@@ -126,13 +142,14 @@ func AsStartError(err error) *StartError {
 // container and ends by itself when this process dies.
 func (r *Runtime) Park(ns Namespaces) (*Parked, error) {
 	flags := uintptr(sys.CloneParent | sys.NewNS | sys.NewPID | sys.NewIPC | sys.NewUTS)
-	args := []string{"tug-init", "init", r.cgroups.layout}
+	more := r.cgroups.asked(ns.Controllers)
+	args := []string{"tug-init", "init", r.cgroups.makeLayout(more)}
 	if ns.HostNet {
 		args = append(args, "hostnet")
 	} else {
 		flags |= sys.NewNet
 	}
-	slot, err := r.cgroups.create()
+	slot, err := r.cgroups.create(more)
 	if err != nil {
 		return nil, err
 	}

@@ -128,8 +128,9 @@ func (s *spawner) serve(sp spawn, own *os.File) (r result, clean bool) {
 		r.pid, r.pidfd, r.err = s.cloneIntoCgroup(c, sp)
 		return r, clean
 	}
-	defer func() { clean = clean && s.cg.enter("") == nil }()
-	if err := s.cg.enter(sp.slot); err != nil {
+	more, err := s.cg.enter(sp.slot)
+	defer func() { clean = clean && s.cg.leave(more) == nil }()
+	if err != nil {
 		return result{err: err}, clean
 	}
 	r.pid, r.pidfd, r.err = sys.CloneExec(c)

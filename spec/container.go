@@ -49,6 +49,41 @@ type HostConfig struct {
 	Memory    int64  `json:",omitempty"` // bytes; 0 is no limit
 	NanoCPUs  int64  `json:",omitempty"` // 1e9 is one CPU; 0 is no limit
 	PidsLimit *int64 `json:",omitempty"` // nil or <= 0 is no limit
+
+	MemoryReservation int64  `json:",omitempty"` // bytes that are left to it when memory is short
+	MemorySwap        int64  `json:",omitempty"` // memory and swap together; 0 is twice Memory, -1 no limit
+	MemorySwappiness  *int64 `json:",omitempty"` // 0 to 100; nil is the kernel's
+	OomKillDisable    bool   `json:",omitempty"`
+	OomScoreAdj       int    `json:",omitempty"`
+
+	CPUShares          int64  `json:",omitempty"` // 0 is 1024, an equal share
+	CPUPeriod          int64  `json:",omitempty"` // microseconds; 0 is 100000
+	CPUQuota           int64  `json:",omitempty"` // microseconds in each period; <= 0 is no limit
+	CPURealtimePeriod  int64  `json:",omitempty"` // microseconds
+	CPURealtimeRuntime int64  `json:",omitempty"`
+	CpusetCpus         string `json:",omitempty"` // as "0-3,5"
+	CpusetMems         string `json:",omitempty"`
+
+	BlkioWeight          uint16           `json:",omitempty"` // 10 to 1000; 0 is the kernel's
+	BlkioWeightDevice    []WeightDevice   `json:",omitempty"`
+	BlkioDeviceReadBps   []ThrottleDevice `json:",omitempty"` // bytes per second
+	BlkioDeviceWriteBps  []ThrottleDevice `json:",omitempty"`
+	BlkioDeviceReadIOps  []ThrottleDevice `json:",omitempty"` // operations per second
+	BlkioDeviceWriteIOps []ThrottleDevice `json:",omitempty"`
+}
+
+// WeightDevice is a block device of the host and the container's weight in
+// what it does.
+type WeightDevice struct {
+	Path   string
+	Weight uint16
+}
+
+// ThrottleDevice is a block device of the host and how much the container may
+// do with it each second; 0 is no limit.
+type ThrottleDevice struct {
+	Path string
+	Rate uint64
 }
 
 // Ulimit is one resource limit; -1 is unlimited.

@@ -34,7 +34,7 @@ func newPool(s *Supervisor, size int) *pool {
 // get returns a parked process for ns, held by the keeper under parkedKey.
 // Only the default namespaces are pooled.
 func (p *pool) get(ns runtime.Namespaces) (*runtime.Parked, error) {
-	if ns == (runtime.Namespaces{}) {
+	if ns = p.s.rt.Needs(ns); ns == (runtime.Namespaces{}) {
 		if got := p.take(); got != nil {
 			return got, nil
 		}

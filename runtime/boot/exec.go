@@ -44,8 +44,8 @@ func (s *starter) join(files []*os.File) (*os.File, error) {
 	}
 	sys.CloseAll(rest)
 	// While /proc is the host's.
-	if err := setOOMScore(s.plan.OOMScoreAdj); err != nil {
-		s.warnf("oom-score-adj %d cannot be set (%v) and stays as it was", s.plan.OOMScoreAdj, err)
+	if err := s.setOOMScore(); err != nil {
+		return nil, err
 	}
 	if err := sys.NewSessionKeyring(); err != nil && !errors.Is(err, syscall.ENOSYS) {
 		return nil, err

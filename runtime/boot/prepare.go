@@ -43,8 +43,8 @@ func (s *starter) prepare(files []*os.File) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := setOOMScore(s.plan.OOMScoreAdj); err != nil {
-		s.warnf("oom-score-adj %d cannot be set (%v) and stays as it was", s.plan.OOMScoreAdj, err)
+	if err := s.setOOMScore(); err != nil {
+		return nil, err
 	}
 	if s.plan.Privileged {
 		if err := s.unhide(); err != nil {
@@ -291,9 +291,27 @@ func (s *starter) setNames() error {
 	return nil
 }
 
-// setOOMScore writes the OOM score adjustment through a /proc that is not the
+// setOOMScore adjusts the process's OOM score. A score that was asked for is
+// set or the start fails; that the usual one cannot be had, as below a
+// supervisor that is itself to be killed early, is worth a warning.
+func (s *starter) setOOMScore() error {
+	adj := s.plan.OOMScoreAdj
+	err := writeOOMScore(adj)
+	switch {
+	case err == nil:
+		return nil
+	case adj == 0:
+		s.warnf("oom-score-adj %d cannot be set (%v) and stays as it was", adj, err)
+		return nil
+	case errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM):
+		return failf(125, "set --oom-score-adj %d: %v: to lower the score tug needs CAP_SYS_RESOURCE", adj, err)
+	}
+	return failf(125, "set --oom-score-adj %d: %v", adj, err)
+}
+
+// writeOOMScore writes the OOM score adjustment through a /proc that is not the
 // container's yet.
-func setOOMScore(adj int) error {
+func writeOOMScore(adj int) error {
 	const file = "/proc/self/oom_score_adj"
 	old, err := os.ReadFile(file)
 	want := strconv.Itoa(adj)

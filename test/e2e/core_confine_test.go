@@ -159,6 +159,16 @@ func TestCoreLimits(t *testing.T) {
 	}
 }
 
+// hasCapability looks into the text of a /proc/PID/status.
+func hasCapability(t *testing.T, status string, n int) bool {
+	t.Helper()
+	caps, err := strconv.ParseUint(field(status, "CapEff"), 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return caps&(1<<n) != 0
+}
+
 // A limit that tug may not raise is kept, with one warning.
 func TestCoreLimitKept(t *testing.T) {
 	t.Parallel()
@@ -173,11 +183,7 @@ func TestCoreLimitKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	caps, err := strconv.ParseUint(field(string(b), "CapEff"), 16, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if caps&(1<<24) != 0 { // CAP_SYS_RESOURCE
+	if hasCapability(t, string(b), 24) { // CAP_SYS_RESOURCE
 		same(t, "raised", r.stdout+r.stderr, fmt.Sprintf("%d\n", want))
 		return
 	}
