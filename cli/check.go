@@ -126,6 +126,7 @@ func setupCheck(a *app, fs *pflag.FlagSet) func([]string) error {
 		if err != nil {
 			return err
 		}
+		o.Wait = func() { fmt.Fprintln(a.Err, "Another repair of this store is under way; waiting for it to end") }
 		faults, err := e.Check(a.ctx, o)
 		if err != nil {
 			return err

@@ -24,6 +24,7 @@ type CheckOptions struct {
 	Repair bool
 	Quick  bool                   // do not read the contents of layers
 	Busy   func(spec.Digest) bool // a running container uses this layer
+	Wait   func()                 // called when another repair has to end first; may be nil
 }
 
 // Leftover is the Object of faults that only take space: what a killed command
@@ -34,8 +35,15 @@ const Leftover = "leftover"
 // with Repair it does what it can about them. It runs beside other commands:
 // contents are read without a lock, for they never change; what refers to what
 // is looked at under the exclusive reference lock, for milliseconds; layers and
-// blobs are made or fetched again without it.
+// blobs are made or fetched again without it. Repairs wait for one another.
 func (s *Images) Check(ctx context.Context, o CheckOptions) ([]Fault, error) {
+	if o.Repair {
+		t, err := s.repairTurn(ctx, o.Wait)
+		if err != nil {
+			return nil, err
+		}
+		defer t.end()
+	}
 	c := &check{s: s, o: o}
 	var dirs []spec.Digest
 	eachEntry(s.st.Layers(), func(e os.DirEntry, _ string) {

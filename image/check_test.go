@@ -2,11 +2,15 @@ package image
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -329,6 +333,50 @@ func TestVerify(t *testing.T) {
 		t.Errorf("%+v %v", v, err)
 	}
 	if _, err := w.s.Verify(t.Context(), "nope"); !errs.Is(err, errs.NotFound) {
+		t.Error(err)
+	}
+}
+
+// Of several repairs at once one mends, the others wait and find nothing left.
+func TestRepairTogether(t *testing.T) {
+	t.Parallel()
+	w := newWard(t)
+	for round := range 3 {
+		for i := range w.img.Layers() {
+			flip(t, w.layer(i, "tar"))
+		}
+		before := w.h.count(layerPath(w.m))
+		var mended atomic.Int32
+		var wg sync.WaitGroup
+		for range 6 {
+			wg.Go(func() {
+				// As another process has it.
+				s := Open(w.s.st, w.s.layers, w.s.reg)
+				faults, err := s.Check(t.Context(), CheckOptions{Repair: true})
+				if err != nil || IsLeft(faults) {
+					t.Errorf("%v, %v", faults, err)
+				}
+				for _, f := range faults {
+					if strings.Contains(f.Text(), "fetched it again") {
+						mended.Add(1)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if n := mended.Load(); int(n) != len(w.img.Layers()) || w.h.count(layerPath(w.m)) != before+1 {
+			t.Errorf("round %d: %d layers were mended, layer 0 was fetched %d times", round, n, w.h.count(layerPath(w.m))-before)
+		}
+		if got, left := w.check(CheckOptions{}); got != "" || left {
+			t.Errorf("round %d: %s", round, got)
+		}
+	}
+	// Who gives up waiting has done nothing.
+	turn, err := w.s.repairTurn(t.Context(), nil)
+	must(t, err)
+	defer turn.end()
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := w.s.Check(ctx, CheckOptions{Repair: true, Wait: cancel}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }

@@ -23,7 +23,17 @@ const turnPeriod = 20 * time.Millisecond
 // takeTurn waits for the turn of layer d. waiting is called once when there is
 // something to wait for.
 func (s *Images) takeTurn(ctx context.Context, d spec.Digest, waiting func()) (turn, error) {
-	path := s.st.RunPath("fetch", d.Hex())
+	return takeTurnAt(ctx, s.st.RunPath("fetch", d.Hex()), waiting)
+}
+
+// repairTurn waits for the right to repair the store. Two repairs at once would
+// mend the same thing twice, and the second take the first one's copy away. It
+// is waited for before any other lock.
+func (s *Images) repairTurn(ctx context.Context, waiting func()) (turn, error) {
+	return takeTurnAt(ctx, s.st.RunPath("repair.lock"), waiting)
+}
+
+func takeTurnAt(ctx context.Context, path string, waiting func()) (turn, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return turn{}, err
 	}

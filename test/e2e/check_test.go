@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -124,6 +126,42 @@ func TestSystemCheckLeftovers(t *testing.T) {
 	}
 	same(t, "check", g.ok("system", "check"), "No faults found")
 	same(t, "the container", g.ok("exec", "runs", "echo", "still"), "still")
+}
+
+// A second repair waits for the first, says so, and goes on when that is killed.
+func TestRepairWaits(t *testing.T) {
+	t.Parallel()
+	g, r := newTug(t), startSlowRegistry(t)
+	name, sum := g.bigBusybox(r, 8<<20)
+	g.ok("pull", "-q", name)
+	ids := strings.Fields(g.ok("inspect", "-f", `{{range .RootFS.Layers}}{{.}} {{end}}`, name))
+	harm(t, filepath.Join(g.root(), "layers", strings.TrimPrefix(ids[len(ids)-1], "sha256:"), "tar"), flipByte)
+	r.reset(2 << 20)
+	first, _ := g.fetching(r, 1<<20, "system", "check", "--repair")
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	second := g.command(ctx, "system", "check", "--repair")
+	said, err := second.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	second.Stdout = &out
+	if err := second.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(said).ReadString('\n')
+	if err != nil || !strings.HasPrefix(line, "Another repair of this store is under way") {
+		t.Errorf("%q, %v", line, err)
+	}
+	_ = first.Process.Kill()
+	_ = first.Wait()
+	r.rate.Store(0)
+	if err := second.Wait(); err != nil || !strings.Contains(out.String(), "[mended: fetched it again]") {
+		t.Errorf("%v: %s", err, &out)
+	}
+	g.bigIs(name, sum)
+	same(t, "check", g.ok("system", "check"), "No faults found")
 }
 
 func TestExploreAndDiff(t *testing.T) {
