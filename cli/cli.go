@@ -51,7 +51,11 @@ func Main(args []string, stdio Stdio) (code int) {
 	a := &app{Stdio: stdio, ctx: context.Background()}
 	// A panic must not leave the user's terminal in raw mode.
 	defer a.restore()
-	return a.report(a.main(args))
+	code = a.report(a.main(args))
+	if a.opened != nil {
+		a.opened.Layers.Settle()
+	}
+	return code
 }
 
 // engine opens the store, once.

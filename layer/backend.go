@@ -180,6 +180,8 @@ func (l *Layers) firstThatWorks(from []backend, known *probeResult) (backend, er
 
 // probe mounts a layer of one file, on the store's own disk, and reads it.
 func (l *Layers) probe(be backend) error {
+	l.probing.Lock()
+	defer l.probing.Unlock()
 	dir, lock, err := l.st.TempDir("probe-*")
 	if err != nil {
 		return err
@@ -223,6 +225,11 @@ func (l *Layers) probe(be backend) error {
 	}
 	return err
 }
+
+// Settle waits until no backend is being tried, and from then on none is, for
+// ever: it is for a process about to end. What one that tries in the background
+// has in tmp/ would stay there otherwise.
+func (l *Layers) Settle() { l.probing.Lock() }
 
 // prepareLate gives a layer that was stored under another backend what be
 // needs. Several may do so at once; the first one's result stays. The layer's

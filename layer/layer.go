@@ -48,6 +48,7 @@ type Layers struct {
 	chosen  backend
 	failed  error
 	storage Storage
+	probing sync.Mutex // held while a backend is tried
 }
 
 // Info describes a layer; it is what meta.json holds.

@@ -27,6 +27,28 @@ func TestCoreHello(t *testing.T) {
 	same(t, "ps -a", g.ok("ps", "-aq"), "")
 }
 
+// A run that is refused while it finds out in the background how layers can be
+// mounted leaves nothing of that.
+func TestCoreRefusedEarly(t *testing.T) {
+	t.Parallel()
+	g := newTug(t)
+	g.env = append(g.env, "TUG_QUIET=10ms")
+	for range 10 {
+		g.fails(125, args("run", "--pull", "never", "nobody"), "No such image")
+		left, err := os.ReadDir(filepath.Join(g.root(), "tmp"))
+		if err != nil || len(left) > 0 {
+			t.Fatalf("left in tmp: %v, %v", left, err)
+		}
+		eventually(t, patience, func() string {
+			if _, err := os.Stat(filepath.Join(g.runRoot(), "tug.sock")); err == nil {
+				return "the supervisor is still there"
+			}
+			return ""
+		})
+		_ = os.Remove(filepath.Join(g.runRoot(), "storage.json"))
+	}
+}
+
 func TestCoreExitCodes(t *testing.T) {
 	t.Parallel()
 	g := newBusybox(t)
