@@ -11,6 +11,8 @@ import (
 	"text/template"
 	"unicode"
 	"unicode/utf8"
+
+	"tug/spec"
 )
 
 // Tables and --format, Docker's. A list is made of rows; each kind of row has
@@ -143,7 +145,7 @@ func parseTemplate(text string) (*template.Template, error) {
 	t, err := template.New("").Option("missingkey=error").Funcs(template.FuncMap{
 		"json":     toJSON,
 		"split":    strings.Split,
-		"join":     strings.Join,
+		"join":     join,
 		"title":    title,
 		"lower":    strings.ToLower,
 		"upper":    strings.ToUpper,
@@ -180,6 +182,30 @@ func toJSON(v any) (string, error) {
 	enc.SetEscapeHTML(false)
 	err := enc.Encode(v)
 	return strings.TrimSpace(b.String()), err
+}
+
+// join is strings.Join for digests, too, and for the lists of an object's JSON.
+func join(list any, sep string) (string, error) {
+	var words []string
+	switch list := list.(type) {
+	case []string:
+		words = list
+	case []spec.Digest:
+		for _, d := range list {
+			words = append(words, string(d))
+		}
+	case []any:
+		for _, v := range list {
+			w, ok := v.(string)
+			if !ok {
+				return "", errors.New("join: no list of strings")
+			}
+			words = append(words, w)
+		}
+	default:
+		return "", fmt.Errorf("join: %T is no list of strings", list)
+	}
+	return strings.Join(words, sep), nil
 }
 
 // title makes the first letter of each word upper case.

@@ -2,10 +2,12 @@ package cli
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
 	"tug/image"
+	"tug/spec"
 )
 
 // What Docker's tables and templates make of instructions of several lines, and
@@ -41,6 +43,24 @@ func TestInspectFormats(t *testing.T) {
 		o := inspectOptions{format: format}
 		if err := o.print(&out, []any{map[string]string{"A": "<"}, map[string]string{"A": "b"}}); err != nil || out.String() != want {
 			t.Errorf("%q: %v\n got %q\nwant %q", format, err, out.String(), want)
+		}
+	}
+}
+
+// join works on digests, and on what only the JSON has.
+func TestInspectJoin(t *testing.T) {
+	img := &image.Image{}
+	img.Config.RootFS.DiffIDs = []spec.Digest{"sha256:a", "sha256:b"}
+	img.Config.Config.Cmd = []string{"echo", "hi"}
+	for format, want := range map[string]string{
+		`{{join .RootFS.Layers " "}}`: "sha256:a sha256:b\n", `{{join .Config.Cmd ","}}`: "echo,hi\n", `{{.Id}}{{join .RootFS.Layers "-"}}`: "sha256:a-sha256:b\n",
+		`{{join .Id " "}}`: "is no list of strings",
+	} {
+		var out bytes.Buffer
+		o := inspectOptions{format: format}
+		err := o.print(&out, []any{image.Inspect(img)})
+		if good := strings.HasSuffix(want, "\n"); good && (err != nil || out.String() != want) || !good && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, %q, want %q", format, err, out.String(), want)
 		}
 	}
 }
