@@ -64,6 +64,7 @@ func (a *app) engine() (*engine.Engine, error) {
 		if err := layerLimits(&a.opts); err != nil {
 			return nil, err
 		}
+		a.opts.Command = "tug " + a.name
 		e, err := engine.Open(a.opts)
 		if err != nil {
 			return nil, err

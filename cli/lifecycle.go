@@ -91,11 +91,10 @@ func setupStopping(a *app, fs *pflag.FlagSet, again bool) func([]string) error {
 			wait = timeout
 		}
 		return a.together(args, verb, nil, func(e *engine.Engine, id string) error {
-			err := e.Containers.Stop(a.ctx, id, sig, wait)
-			if err == nil && again {
-				err = e.Containers.Start(a.ctx, id)
+			if again {
+				return e.Containers.Restart(a.ctx, id, sig, wait)
 			}
-			return err
+			return e.Containers.Stop(a.ctx, id, sig, wait)
 		})
 	}
 }

@@ -33,7 +33,6 @@ config
 context
 cp
 diff
-events
 network
 node
 pause
@@ -64,7 +63,6 @@ manifest create
 manifest push
 manifest rm
 system dial-stdio
-system events
 `
 
 // absent is the value of a flag that tug does not have yet. Values that ask for

@@ -5,6 +5,10 @@ func storeCommands() []command {
 	const is = "IMAGE [IMAGE...]"
 	return []command{
 		{
+			names: []string{"events", "system events"}, args: exactly(0),
+			short: "Get events of the store, also those of the past", setup: setupEvents,
+		},
+		{
 			names: []string{"history", "image history"}, usage: "IMAGE", args: exactly(1),
 			short: "Show the history of an image", setup: setupHistory,
 		},

@@ -34,6 +34,7 @@ import (
 	"time"
 
 	"tug/errs"
+	"tug/event"
 	"tug/image"
 	"tug/layer"
 	"tug/runtime"
@@ -45,6 +46,8 @@ import (
 
 // Containers is the containers of a store, for commands.
 type Containers struct {
+	Events *event.Log // may be nil
+
 	st     *state.Store
 	layers *layer.Layers
 	client *supervisor.Client
@@ -251,6 +254,9 @@ func (c *Containers) Kill(id string, sig syscall.Signal) error {
 		if err = sys.SignalProcess(r.Pid, r.Start, sig); sig == syscall.SIGKILL {
 			runtime.Thaw(r.Cgroup)
 		}
+		if err == nil {
+			c.tellKill(id, sig)
+		}
 	} else if err == nil || errors.Is(err, fs.ErrNotExist) {
 		err = errNotRunning(id)
 	}
@@ -291,14 +297,30 @@ func (c *Containers) Stop(ctx context.Context, id string, sig syscall.Signal, ti
 	}
 	_, err = c.Wait(soft, id)
 	cancel()
-	if err == nil || ctx.Err() != nil {
+	if err != nil && ctx.Err() == nil {
+		if err = ignoreNotRunning(c.Kill(id, syscall.SIGKILL)); err == nil {
+			_, err = c.Wait(ctx, id)
+		}
+	}
+	if err == nil {
+		c.did(&s.Container, "stop")
+	}
+	return err
+}
+
+// Restart is Stop, then Start.
+func (c *Containers) Restart(ctx context.Context, id string, sig syscall.Signal, timeout *int) error {
+	if err := c.Stop(ctx, id, sig, timeout); err != nil {
 		return err
 	}
-	if err := c.Kill(id, syscall.SIGKILL); err != nil {
-		return ignoreNotRunning(err)
+	if err := c.Start(ctx, id); err != nil {
+		return err
 	}
-	_, err = c.Wait(ctx, id)
-	return err
+	ctr, err := c.config(id)
+	if err == nil {
+		c.did(ctr, "restart")
+	}
+	return nil // one with --rm may be gone already
 }
 
 func ignoreNotRunning(err error) error {
@@ -375,7 +397,7 @@ func (c *Containers) Remove(ctx context.Context, id string, force, volumes bool)
 	if _, err := c.Wait(ctx, id); err != nil && !errs.Is(err, errs.NotFound) {
 		return err
 	}
-	trash, err := c.unlink(id)
+	trash, err := c.unlink(id, event.Cause{})
 	if err != nil || trash == "" {
 		return err
 	}
@@ -383,8 +405,8 @@ func (c *Containers) Remove(ctx context.Context, id string, force, volumes bool)
 }
 
 // unlink takes the container out of the store and returns where its files now
-// are, or "" when another command was faster.
-func (c *Containers) unlink(id string) (trash string, err error) {
+// are, or "" when another command was faster. No cause means this command.
+func (c *Containers) unlink(id string, by event.Cause) (trash string, err error) {
 	lock, err := c.lock(id)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
@@ -405,6 +427,7 @@ func (c *Containers) unlink(id string) (trash string, err error) {
 		return "", err
 	}
 	c.dropName(s.Name, id)
+	c.tell(&s.Container, event.Event{Action: "destroy", Cause: by})
 	return trash, nil
 }
 

@@ -55,6 +55,7 @@ func (c *Containers) Create(req Request, img *image.Image) (*spec.Container, err
 		os.Remove(c.st.ContainerName(ctr.Name))
 		return nil, fmt.Errorf("create container %s: %w", ctr.Name, err)
 	}
+	c.did(ctr, "create")
 	return ctr, nil
 }
 

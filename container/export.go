@@ -54,7 +54,11 @@ func (c *Containers) Export(ctx context.Context, name string, w io.Writer) error
 		}
 		return fmt.Errorf("export container %s: %w", s.Name, err)
 	}
-	return x.w.Close()
+	if err := x.w.Close(); err != nil {
+		return err
+	}
+	c.did(&s.Container, "export")
+	return nil
 }
 
 // fileID identifies a file of the writable layer, for hard links.

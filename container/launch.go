@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tug/errs"
+	"tug/event"
 	"tug/layer"
 	"tug/runtime"
 	"tug/spec"
@@ -68,7 +69,7 @@ func (s *Starter) Launch(_ context.Context, id, token string) (l *supervisor.Lau
 		return nil, err
 	}
 	l = &supervisor.Launch{
-		Run:  supervisor.Run{ID: id, Token: token, Number: run, Sync: !ctr.Host.AutoRemove},
+		Run:  supervisor.Run{ID: id, Token: token, Number: run, Sync: !ctr.Host.AutoRemove, About: about(&ctr.Container)},
 		Plan: plan, Warnings: warnings,
 		Namespaces: runtime.NamespacesOf(&ctr.Container),
 		OpenStdin:  ctr.OpenStdin, StdinOnce: ctr.StdinOnce,
@@ -127,6 +128,7 @@ func (s *Starter) Began(run supervisor.Run, p runtime.Process) error {
 	if err := s.writeStart(run.ID, &r); err != nil {
 		return fmt.Errorf("record the start: %w", noSpace(err))
 	}
+	s.began(run, r.At)
 	if run.Sync {
 		go s.syncStart(run.ID)
 	}
@@ -155,23 +157,28 @@ func (s *Starter) Failed(run supervisor.Run, err error) {
 	if err := s.writeStart(run.ID, &r); err != nil {
 		fmt.Fprintln(os.Stderr, "supervisor: record a failed start:", err)
 	}
+	s.failed(run, r.Code, r.Error)
 	if !run.Sync {
 		go s.remove(run.ID) // once the start's lock is released
 	}
 }
 
 // Ended removes a container that wants it.
-func (s *Starter) Ended(id string) {
-	var ctr spec.Container
-	if state.ReadJSON(s.path(id, fileConfig), &ctr) == nil && ctr.Host.AutoRemove {
-		s.remove(id)
+func (s *Starter) Ended(run supervisor.Run) {
+	ctr, err := s.load(run.ID)
+	if err != nil {
+		return
+	}
+	s.ended(ctr, run)
+	if ctr.Host.AutoRemove {
+		s.remove(run.ID)
 	}
 }
 
 // remove takes the container out of the store at once and deletes its files
 // behind the caller's back: nobody needs to wait for that.
 func (s *Starter) remove(id string) {
-	trash, err := s.unlink(id)
+	trash, err := s.unlink(id, event.Cause{By: "it was to be removed at its end (--rm)"})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "supervisor: remove container:", err)
 		return

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"tug/errs"
+	"tug/event"
 	"tug/spec"
 	"tug/state"
 	"tug/sys"
@@ -54,6 +55,7 @@ func (c *Containers) Rename(name, to string) error {
 		return fmt.Errorf("rename container %s: %w", old, noSpace(err))
 	}
 	c.dropName(old, s.ID)
+	c.tell(&ctr, event.Event{Action: "rename", Attributes: map[string]string{"oldName": "/" + old}})
 	return nil
 }
 

@@ -8,6 +8,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -20,6 +21,7 @@ import (
 
 	"tug/container"
 	"tug/errs"
+	"tug/event"
 	"tug/image"
 	"tug/layer"
 	"tug/registry"
@@ -35,8 +37,10 @@ type Options struct {
 	Run     string // /run/tug
 	Storage string // storage backend; empty probes
 
-	MaxLayerSize    int64 // bytes of a layer's tar; 0 is 1 TiB
-	MaxLayerEntries int   // members of a layer's tar; 0 is 4 Mi
+	MaxLayerSize int64  // bytes of a layer's tar; 0 is 1 TiB
+	Command      string // on whose behalf, for events: "tug run"
+
+	MaxLayerEntries int // members of a layer's tar; 0 is 4 Mi
 }
 
 // Defaults of Options.
@@ -51,6 +55,7 @@ type Engine struct {
 	Layers     *layer.Layers
 	Images     *image.Images
 	Containers *container.Containers
+	Events     *event.Log
 
 	storage string
 	client  *supervisor.Client
@@ -71,8 +76,11 @@ func Open(o Options) (*Engine, error) {
 	e := &Engine{Store: st, storage: o.Storage, Layers: layer.Open(st, o.Storage)}
 	e.Layers.Limits = layer.Limits{Tar: o.MaxLayerSize, Entries: o.MaxLayerEntries}
 	e.Images = image.Open(st, e.Layers, registry.New(registry.Options{}))
-	e.client = &supervisor.Client{Run: st.Run, Command: e.command, Diagnose: e.checkInit}
+	e.Events = event.Open(st.Events(), cmp.Or(o.Command, "tug"))
+	e.Images.Events = e.Events
+	e.client = &supervisor.Client{Run: st.Run, Command: e.command, Diagnose: e.checkInit, Cause: e.Events.Self()}
 	e.Containers = container.Open(st, e.Layers, e.client)
+	e.Containers.Events = e.Events
 	return e, nil
 }
 

@@ -2,9 +2,11 @@ package engine
 
 import (
 	"context"
+	"strconv"
 
 	"tug/container"
 	"tug/errs"
+	"tug/event"
 	"tug/image"
 	"tug/spec"
 )
@@ -64,6 +66,9 @@ func (e *Engine) PruneContainers(ctx context.Context, match func(*container.Summ
 			return ids, space, err
 		}
 		ids, space = append(ids, c.ID), space+size
+	}
+	if !dryRun {
+		e.Events.Add(event.Event{Type: event.Container, Action: "prune", Attributes: map[string]string{"reclaimed": strconv.FormatInt(space, 10)}})
 	}
 	return ids, space, nil
 }

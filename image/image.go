@@ -30,6 +30,7 @@ import (
 	"sync"
 	"time"
 
+	"tug/event"
 	"tug/layer"
 	"tug/registry"
 	"tug/spec"
@@ -39,6 +40,8 @@ import (
 // Images is the images of one store. Its methods may be called by many
 // goroutines and processes at once.
 type Images struct {
+	Events *event.Log // may be nil
+
 	st     *state.Store
 	layers *layer.Layers
 	reg    *registry.Client

@@ -70,7 +70,9 @@ func (s *Images) Import(ctx context.Context, r io.Reader, o ImportOptions) (spec
 	if o.Name != nil {
 		img.names = []spec.Reference{o.Name.WithDefaultTag()}
 	}
-	_, err = s.commit(ctx, []*incoming{img})
+	if _, err = s.commit(ctx, []*incoming{img}); err == nil {
+		s.didID("import", id, string(id))
+	}
 	return id, err
 }
 

@@ -72,6 +72,9 @@ func (s *Images) load(ctx context.Context, o LoadOptions, read func(*archive) er
 	if err != nil {
 		return nil, err
 	}
+	for _, in := range imgs {
+		s.didID("load", in.id, string(in.id))
+	}
 	return loaded, nil
 }
 

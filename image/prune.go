@@ -44,16 +44,18 @@ func (s *Images) Prune(o PruneOptions) (*Pruned, error) {
 	if err := p.choose(); err != nil {
 		return nil, err
 	}
-	if len(p.victims) == 0 && !(o.All && o.Match == nil) {
-		return &p.out, nil
+	switch {
+	case len(p.victims) == 0 && !(o.All && o.Match == nil): // there is nothing to do
+	case o.DryRun:
+		p.tell()
+		err = p.free()
+	default:
+		if err = p.forget(); err == nil {
+			err = p.free()
+		}
 	}
 	if !o.DryRun {
-		err = p.forget()
-	} else {
-		p.tell()
-	}
-	if err == nil {
-		err = p.free()
+		s.pruned(p.out.Space)
 	}
 	return &p.out, err
 }
@@ -128,6 +130,7 @@ func (p *pruning) forget() error {
 		if err := os.Remove(p.s.namePath(n.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+		p.s.untagged(n.Image)
 	}
 	if err := state.SyncDir(p.s.st.Names()); err != nil {
 		return err
@@ -136,6 +139,7 @@ func (p *pruning) forget() error {
 		if err := os.Remove(p.s.st.Image(r.ID.Hex())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+		p.s.deleted(r.ID)
 	}
 	p.tell()
 	return state.SyncDir(p.s.st.Images())

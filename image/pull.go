@@ -368,6 +368,7 @@ func (p *pull) finish(ctx context.Context) (*Pulled, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.did("pull", p.ref.Familiar(), p.ref.FamiliarName(), img.Config.Config.Labels)
 	return &Pulled{Image: img, Ref: p.ref, Digest: p.target.Digest, Newer: p.newer}, nil
 }
 

@@ -65,6 +65,7 @@ func (s *Images) Push(ctx context.Context, ref spec.Reference, o PushOptions) ([
 			return all, err
 		}
 		p.events.message(fmt.Sprintf("%s: digest: %s size: %d", one.Ref.Tag, one.Digest, one.Size))
+		s.did("push", one.Ref.Familiar(), one.Ref.FamiliarName(), nil)
 		all = append(all, *one)
 	}
 	return all, nil

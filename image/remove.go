@@ -185,6 +185,7 @@ func (r *removal) untag(refs ...spec.Reference) error {
 			return err
 		}
 		r.refs = slices.DeleteFunc(r.refs, func(o spec.Reference) bool { return o == ref })
+		r.s.untagged(r.id)
 		r.done = slices.Insert(r.done, already, Removed{Untagged: ref.Familiar()})
 	}
 	return nil
@@ -210,6 +211,7 @@ func (r *removal) image() error {
 	if err := state.SyncDir(s.st.Images()); err != nil {
 		return err
 	}
+	s.deleted(r.id)
 	r.done = append(r.done, Removed{Deleted: string(r.id)})
 	keep, err := s.needed()
 	if err != nil {

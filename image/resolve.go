@@ -161,5 +161,10 @@ func (s *Images) Tag(source, target string) error {
 	if _, _, err := s.existing(id, source); err != nil {
 		return err
 	}
-	return s.storeError(s.writeName(ref.WithDefaultTag(), id))
+	ref = ref.WithDefaultTag()
+	if err := s.writeName(ref, id); err != nil {
+		return s.storeError(err)
+	}
+	s.didID("tag", id, ref.Familiar())
+	return nil
 }

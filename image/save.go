@@ -50,6 +50,9 @@ func (s *Images) Save(ctx context.Context, w io.Writer, names []string, o SaveOp
 		}
 		return err
 	}
+	for _, img := range imgs {
+		s.didID("save", img.id, string(img.id))
+	}
 	return nil
 }
 

@@ -61,6 +61,7 @@ const (
 	dirContainers = "containers"
 	dirCtrNames   = "containers-by-name"
 	dirPartial    = "partial" // made on demand
+	dirEvents     = "events"
 	dirTmp        = "tmp"
 )
 
@@ -133,6 +134,7 @@ func (s *Store) Containers() string            { return s.path(dirContainers) }
 func (s *Store) Container(id string) string    { return s.path(dirContainers, id) }
 func (s *Store) ContainerNames() string        { return s.path(dirCtrNames) }
 func (s *Store) ContainerName(n string) string { return s.path(dirCtrNames, n) }
+func (s *Store) Events() string                { return s.path(dirEvents) }
 func (s *Store) Tmp() string                   { return s.path(dirTmp) }
 func (s *Store) RunPath(elem ...string) string {
 	return filepath.Join(append([]string{s.Run}, elem...)...)

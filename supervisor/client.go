@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"tug/errs"
+	"tug/event"
 	"tug/spec"
 	"tug/state"
 	"tug/sys"
@@ -27,6 +28,8 @@ type Client struct {
 	// Command returns the path of tug-init, to start a keeper with, and the
 	// supervisor's program and arguments.
 	Command func() (init string, args []string, err error)
+	// Cause is who asks, for events.
+	Cause event.Cause
 	// Diagnose says why a keeper may have refused to start; may be nil.
 	Diagnose func() error
 }
@@ -136,7 +139,7 @@ func (c *Client) explain(err error) error {
 // answered, the next one is asked.
 func (c *Client) ask(ctx context.Context, req *request, start bool) (conn, *answer, []*os.File, error) {
 	for try := 0; ; try++ {
-		req.Again = try > 0
+		req.Again, req.Cause = try > 0, c.Cause
 		got, err := c.connect(ctx, start)
 		if err != nil {
 			return conn{}, nil, nil, err

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"tug/event"
 	"tug/runtime"
 	"tug/spec"
 	"tug/supervisor/keeper"
@@ -116,7 +117,11 @@ func (w *world) Began(l Run, p runtime.Process) error {
 	return os.WriteFile(w.path(l.ID+".start"), b, 0o600)
 }
 func (w *world) Failed(Run, error) {}
-func (w *world) Ended(string)      {}
+func (w *world) Ended(Run)         {}
+
+func (w *world) ExecBegan(string, string, []string, event.Cause) {}
+func (w *world) ExecEnded(string, string, int)                   {}
+func (w *world) Attached(string, event.Cause)                    {}
 
 // newWorld builds tug-init and a root directory, and returns a client.
 func newWorld(t *testing.T) (*world, *Client) {

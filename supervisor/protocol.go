@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"tug/errs"
+	"tug/event"
 	"tug/runtime"
 	"tug/spec"
 	"tug/sys"
@@ -55,6 +56,7 @@ type request struct {
 	Key    string         `json:",omitempty"` // of a session to resume
 	Token  string         `json:",omitempty"` // of a start or exec, made by the client
 	Again  bool           `json:",omitempty"` // it was asked for before
+	Cause  event.Cause    // who asks
 	Exec   *spec.ExecSpec `json:",omitempty"`
 	Attach *AttachOptions `json:",omitempty"`
 	Resume *[2]int64      `json:",omitempty"` // bytes received of stdout, stderr

@@ -102,6 +102,7 @@ func (s *Supervisor) start(c conn, req *request) (*session, error) {
 		return nil, err
 	}
 	defer l.Release()
+	l.Cause, l.Attached = req.Cause, req.Attach != nil
 	p, warnings, err := s.begin(l, req)
 	if err != nil {
 		s.cfg.Starter.Failed(l.Run, err)
@@ -326,6 +327,9 @@ func (s *Supervisor) attach(c conn, req *request) (*session, error) {
 	if req.Attach == nil {
 		req.Attach = &AttachOptions{}
 	}
+	if req.Resume == nil {
+		s.cfg.Starter.Attached(req.ID, req.Cause)
+	}
 	sess := newSession(c, p)
 	sess.join(req.Attach, req.Resume)
 	return s.welcome(sess, req.Attach, p.answer()), nil
@@ -360,6 +364,7 @@ func (s *Supervisor) exec(c conn, req *request) (*session, error) {
 		s.abandon(p, parked)
 		return nil, err
 	}
+	s.cfg.Starter.ExecBegan(req.ID, key, req.Exec.Args, req.Cause)
 	return s.answer(c, p, req.Attach, warnings)
 }
 

@@ -24,6 +24,7 @@ import (
 	"syscall"
 	"time"
 
+	"tug/event"
 	"tug/runtime"
 	"tug/spec"
 	"tug/supervisor/keeper"
@@ -40,14 +41,19 @@ type Starter interface {
 	Launch(ctx context.Context, id, token string) (*Launch, error)
 	// LaunchExec describes a further process in the running container id.
 	LaunchExec(id string, e *spec.ExecSpec) (*runtime.ExecPlan, runtime.Process, error)
+	// ExecBegan and ExecEnded are told of execs, Attached of a client that
+	// attached to a running container: for events.
+	ExecBegan(id, exec string, args []string, by event.Cause)
+	ExecEnded(id, exec string, code int)
+	Attached(id string, by event.Cause)
 	// Began records, before the program runs, which process it is. Recording
 	// the same run again changes nothing.
 	Began(r Run, p runtime.Process) error
 	// Failed records that the run's program could not be run.
 	Failed(r Run, err error)
-	// Ended is called when a run of container id is over, its output complete
-	// and its cgroup gone. It removes containers that want it.
-	Ended(id string)
+	// Ended is called when a run is over, its output complete and its cgroup
+	// gone. It removes containers that want it.
+	Ended(r Run)
 }
 
 // ErrBegun says that the run that is asked for was begun already.
@@ -59,6 +65,11 @@ type Run struct {
 	Token  string // of the request
 	Number int    // counts the container's starts, from 1
 	Sync   bool   // its records must survive power loss
+
+	// For events; absent when a supervisor goes on with a dead one's run.
+	Cause    event.Cause
+	Attached bool
+	About    map[string]string // attributes of the container
 }
 
 // Launch is one run of a container, ready to begin.
@@ -334,7 +345,9 @@ func (s *Supervisor) current(id string) *procIO {
 func (s *Supervisor) finish(p *procIO) {
 	<-p.exited
 	p.pumps.Wait()
-	if !p.note.Exec {
+	if p.note.Exec {
+		s.cfg.Starter.ExecEnded(p.note.ID, p.key, p.exitCode())
+	} else {
 		s.cleanUp(p)
 	}
 	s.mu.Lock()
@@ -370,7 +383,7 @@ func (s *Supervisor) cleanUp(p *procIO) {
 			fmt.Fprintln(os.Stderr, "supervisor:", err)
 		}
 	}
-	s.cfg.Starter.Ended(p.note.ID)
+	s.cfg.Starter.Ended(p.run())
 }
 
 // enter and leave bracket a request; enter reports whether there is still time

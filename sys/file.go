@@ -60,3 +60,17 @@ func GiveName(f *os.File, path string) error {
 	self := "/proc/self/fd/" + strconv.Itoa(Fd(f))
 	return wrap("linkat", path, unix.Linkat(unix.AT_FDCWD, self, unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW))
 }
+
+// WatchDir returns a descriptor that becomes readable when a file is made or
+// written in dir (inotify(7)). What is read from it says no more than that.
+func WatchDir(dir string) (*os.File, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, wrap("inotify_init", dir, err)
+	}
+	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_CREATE|unix.IN_MODIFY); err != nil {
+		unix.Close(fd)
+		return nil, wrap("inotify_add_watch", dir, err)
+	}
+	return os.NewFile(uintptr(fd), dir), nil
+}

@@ -32,6 +32,9 @@ func ParseSignal(s string) (syscall.Signal, error) {
 	return 0, errs.New(errs.Invalid, "invalid signal: %s", s).WithHint("kill -l lists the names")
 }
 
+// SignalName is a signal's name, such as SIGTERM; "" for one that has none.
+func SignalName(sig syscall.Signal) string { return unix.SignalName(sig) }
+
 func realTimeSignal(name string) syscall.Signal {
 	base := sigRTMin
 	rest, ok := strings.CutPrefix(name, "RTMIN")

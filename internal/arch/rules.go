@@ -7,6 +7,7 @@ package arch
 //
 //	errs < spec
 //	errs < sys < state < layer
+//	       sys < event < image, supervisor
 //	             layer, registry < image
 //	spec, sys < runtime < supervisor
 //	image, layer, runtime, supervisor < container < engine < cli < cmd/tug
@@ -24,16 +25,17 @@ var importTable = []row{
 	// The seams: kernel, and files and locks.
 	{"sys", []string{"errs"}},
 	{"state", []string{"sys"}},
+	{"event", []string{"sys"}},
 
 	// The nouns.
 	{"layer", []string{"state", "spec"}},
 	{"registry", []string{"spec", "state"}}, // state for edits of config files
-	{"image", []string{"layer", "registry"}},
+	{"image", []string{"layer", "registry", "event"}},
 	{"runtime", []string{"spec", "sys"}},
 	{"runtime/plan", []string{"spec", "sys"}},    // what runtime and boot tell each other
 	{"runtime/seccomp", []string{"errs", "sys"}}, // sys for its test, which loads programs
-	{"supervisor", []string{"runtime", "state"}},
-	{"container", []string{"image", "layer", "runtime", "supervisor"}},
+	{"supervisor", []string{"runtime", "state", "event"}},
+	{"container", []string{"image", "layer", "runtime", "supervisor", "event"}},
 
 	// What runs as tug-init must stay small: not the packages that start it.
 	{"runtime/boot", []string{"runtime/plan", "sys"}},
