@@ -92,6 +92,8 @@ type hostConfigJSON struct {
 	UTSMode         string
 	UsernsMode      string
 	ShmSize         int64
+	Sysctls         map[string]string `json:",omitempty"`
+	Annotations     map[string]string `json:",omitempty"`
 	Runtime         string
 	Isolation       string
 
@@ -244,11 +246,14 @@ func toHostConfigJSON(c *container.Summary) hostConfigJSON {
 	out := hostConfigJSON{
 		LogConfig:   logConfigJSON{Type: "cri", Config: map[string]string{}},
 		NetworkMode: h.NetworkMode, PortBindings: map[string]any{}, RestartPolicy: restartJSON{Name: "no"},
-		AutoRemove: h.AutoRemove, CapAdd: h.CapAdd, CapDrop: h.CapDrop, CgroupnsMode: "private",
+		AutoRemove: h.AutoRemove, CapAdd: h.CapAdd, CapDrop: h.CapDrop, CgroupnsMode: orElse(h.CgroupnsMode, "private"), GroupAdd: h.GroupAdd, Sysctls: h.Sysctls, Annotations: h.Annotations,
 		DNS: []string{}, DNSOptions: []string{}, DNSSearch: []string{}, IpcMode: "private",
 		Privileged: h.Privileged, ReadonlyRootfs: h.ReadonlyRootfs, SecurityOpt: h.SecurityOpt, Tmpfs: h.Tmpfs,
-		ShmSize: shmSize, Runtime: "tug", Memory: h.Memory, NanoCPUs: h.NanoCPUs, PidsLimit: h.PidsLimit,
+		ShmSize: h.ShmSize, Runtime: "tug", Memory: h.Memory, NanoCPUs: h.NanoCPUs, PidsLimit: h.PidsLimit,
 		Devices: []any{}, Ulimits: notNil(h.Ulimits), MaskedPaths: maskedPaths(h), ReadonlyPaths: readonlyPaths(h),
+	}
+	if out.ShmSize == 0 {
+		out.ShmSize = spec.DefaultShmSize
 	}
 	out.setLimits(h)
 	if h.Init {
@@ -275,8 +280,13 @@ func (out *hostConfigJSON) setLimits(h *spec.HostConfig) {
 	out.BlkioDeviceReadIOps, out.BlkioDeviceWriteIOps = notNil(h.BlkioDeviceReadIOps), notNil(h.BlkioDeviceWriteIOps)
 }
 
-// shmSize is the size of /dev/shm, Docker's default.
-const shmSize = 64 << 20
+// orElse is s, or what stands for an empty one.
+func orElse(s, empty string) string {
+	if s == "" {
+		return empty
+	}
+	return s
+}
 
 func toConfigJSON(c *container.Summary) configJSON {
 	r := &c.Config

@@ -28,6 +28,7 @@ type runFlags struct {
 	pidsLimit int64
 	ulimits   ulimitValue
 	limits    limitFlags
+	kernel    kernelFlags
 
 	fs *pflag.FlagSet
 }
@@ -72,6 +73,7 @@ func (f *runFlags) define(fs *pflag.FlagSet) {
 	fs.StringVarP(&f.user, "user", "u", "", "Username or UID (format: <name|uid>[:<group|gid>])")
 	fs.StringVarP(&f.workdir, "workdir", "w", "", "Working directory inside the container")
 	f.limits.define(fs)
+	f.kernel.define(fs)
 	absentRunFlags(fs)
 }
 
@@ -102,6 +104,9 @@ func (f *runFlags) request(args []string) (*container.Request, error) {
 		}
 	}
 	f.limits.set(&r.Host)
+	if err := f.kernel.set(&r.Host); err != nil {
+		return nil, err
+	}
 	if err := f.check(&r.Host); err != nil {
 		return nil, err
 	}

@@ -68,6 +68,8 @@ func makePlan(c *spec.Container) (*Plan, []string, error) {
 		Args:       append([]string{c.Path}, c.Args...),
 		Cwd:        path.Join("/", c.Config.WorkingDir),
 		User:       c.Config.User,
+		Groups:     c.Host.GroupAdd,
+		ShmSize:    c.Host.ShmSize,
 		Tty:        c.Tty,
 		Init:       c.Host.Init,
 		Hostname:   hostname(c),
@@ -79,6 +81,9 @@ func makePlan(c *spec.Container) (*Plan, []string, error) {
 	p.Env = environment(p.Hostname, c.Tty, c.Config.Env, nil)
 	p.Limits = limitsOf(&c.Host)
 	p.OOMScoreAdj = c.Host.OomScoreAdj
+	if p.Sysctls, err = sysctls(&c.Host); err != nil {
+		return nil, nil, err
+	}
 	if p.Rlimits, err = rlimits(c.Host.Ulimits); err != nil {
 		return nil, nil, err
 	}
@@ -108,6 +113,7 @@ func MakeExecPlan(c *spec.Container, e *spec.ExecSpec) (*ExecPlan, error) {
 		Args:        e.Args,
 		Cwd:         whole.Cwd,
 		User:        whole.User,
+		Groups:      whole.Groups,
 		Tty:         e.Tty,
 		Env:         environment(whole.Hostname, e.Tty, c.Config.Env, e.Env),
 		Caps:        whole.Caps,

@@ -94,12 +94,16 @@ type Process struct {
 // all containers want.
 type Namespaces struct {
 	HostNet     bool   // the host's network
+	HostCgroup  bool   // the host's view of the cgroups
 	Controllers string // cgroup controllers that only few containers need, with commas between
 }
 
 // NamespacesOf returns what a container needs.
 func NamespacesOf(c *spec.Container) Namespaces {
-	return Namespaces{HostNet: c.Host.NetworkMode == "host", Controllers: spareControllers(&c.Host)}
+	return Namespaces{
+		HostNet: c.Host.NetworkMode == "host", HostCgroup: c.Host.CgroupnsMode == "host",
+		Controllers: spareControllers(&c.Host),
+	}
 }
 
 // Needs takes out of ns what every parked process has on this machine.
@@ -145,9 +149,12 @@ func (r *Runtime) Park(ns Namespaces) (*Parked, error) {
 	more := r.cgroups.asked(ns.Controllers)
 	args := []string{"tug-init", "init", r.cgroups.makeLayout(more)}
 	if ns.HostNet {
-		args = append(args, "hostnet")
+		args = append(args, plan.HostNet)
 	} else {
 		flags |= sys.NewNet
+	}
+	if ns.HostCgroup {
+		args = append(args, plan.HostCgroup)
 	}
 	slot, err := r.cgroups.create(more)
 	if err != nil {

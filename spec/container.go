@@ -50,6 +50,12 @@ type HostConfig struct {
 	NanoCPUs  int64  `json:",omitempty"` // 1e9 is one CPU; 0 is no limit
 	PidsLimit *int64 `json:",omitempty"` // nil or <= 0 is no limit
 
+	ShmSize      int64             `json:",omitempty"` // bytes of /dev/shm; 0 is DefaultShmSize
+	GroupAdd     []string          `json:",omitempty"` // names, from the container's group file, or numbers
+	Sysctls      map[string]string `json:",omitempty"`
+	CgroupnsMode string            `json:",omitempty"` // "host"; empty is the container's own
+	Annotations  map[string]string `json:",omitempty"`
+
 	MemoryReservation int64  `json:",omitempty"` // bytes that are left to it when memory is short
 	MemorySwap        int64  `json:",omitempty"` // memory and swap together; 0 is twice Memory, -1 no limit
 	MemorySwappiness  *int64 `json:",omitempty"` // 0 to 100; nil is the kernel's
@@ -71,6 +77,9 @@ type HostConfig struct {
 	BlkioDeviceReadIOps  []ThrottleDevice `json:",omitempty"` // operations per second
 	BlkioDeviceWriteIOps []ThrottleDevice `json:",omitempty"`
 }
+
+// DefaultShmSize is the size of /dev/shm.
+const DefaultShmSize = 64 << 20
 
 // WeightDevice is a block device of the host and the container's weight in
 // what it does.

@@ -80,7 +80,7 @@ func protect(sock *os.File) {
 	}
 }
 
-// Init is `tug-init init LAYOUT [hostnet]`: it becomes process 1 of a
+// Init is `tug-init init LAYOUT [hostnet] [hostcgroup]`: it becomes process 1 of a
 // container. It parks, with all done that does not depend on the container,
 // until a plan comes; it executes the program when told to.
 func Init(args []string) int {
@@ -93,7 +93,7 @@ func Init(args []string) int {
 		return 125
 	}
 	s := &starter{sock: sock, self: os.NewFile(selfFd, "tug-init"), layout: args[0]}
-	parkErr := park(s.layout, len(args) > 1 && args[1] == "hostnet")
+	parkErr := park(s.layout, args[1:])
 	p, files, err := plan.ReceivePlan(sock)
 	if errors.Is(err, io.EOF) {
 		return 0 // never needed

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,14 +21,13 @@ const newRoot = "/rootfs"
 // park brings the process from the host's view to an empty root of its own,
 // with everything mounted there that every container gets, and masked as every
 // unprivileged one. layout says which cgroup hierarchies the process was put
-// into: see mountCgroups.
-func park(layout string, hostNet bool) error {
+// into: see mountCgroups; kept is what it keeps of the host.
+func park(layout string, kept []string) error {
 	if err := sys.SetDumpable(false); err != nil {
 		return err
 	}
-	// The process sits in its cgroup since before it was made, so this
-	// namespace's root is the container's cgroup.
-	if err := sys.Unshare(sys.NewCgroup); err != nil {
+	back, err := enterCgroupNS(layout, slices.Contains(kept, plan.HostCgroup))
+	if err != nil {
 		return err
 	}
 	// Not to hold the caller's keys. A kernel without keyrings has none to hold.
@@ -44,12 +44,36 @@ func park(layout string, hostNet bool) error {
 	if err := mountSys(layout, false); err != nil {
 		return err
 	}
-	if !hostNet {
+	if back != nil {
+		err := sys.Setns(back, sys.NewCgroup)
+		back.Close()
+		if err != nil {
+			return err
+		}
+	}
+	if !slices.Contains(kept, plan.HostNet) {
 		if err := prepareNet(); err != nil {
 			return err
 		}
 	}
 	return hidePaths()
+}
+
+// enterCgroupNS makes a cgroup namespace. With host it is only for mounting the
+// container's part of version 1's hierarchies: back is the one to return to.
+// Version 2 is then seen as a whole, as with Docker.
+func enterCgroupNS(layout string, host bool) (back *os.File, err error) {
+	if host {
+		if layout == "v2" {
+			return nil, nil
+		}
+		if back, err = os.Open("/proc/thread-self/ns/cgroup"); err != nil {
+			return nil, err
+		}
+	}
+	// The process sits in its cgroup since before it was made, so this
+	// namespace's root is the container's cgroup.
+	return back, sys.Unshare(sys.NewCgroup)
 }
 
 // enterEmptyRoot makes an empty tmpfs the root and lets go of every host mount.

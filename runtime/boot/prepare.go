@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"tug/runtime/plan"
@@ -51,6 +52,9 @@ func (s *starter) prepare(files []*os.File) (*os.File, error) {
 			return nil, err
 		}
 	}
+	if err := s.setKernel(); err != nil {
+		return nil, err
+	}
 	for i := range s.plan.Devices {
 		d := &s.plan.Devices[i]
 		if err := os.MkdirAll(path.Dir(d.Path), 0o755); err != nil {
@@ -96,6 +100,49 @@ func (s *starter) unhide() error {
 		return err
 	}
 	return mountSys(s.layout, true)
+}
+
+// setKernel sets what the kernel keeps for the container's namespaces and
+// mounts, while /proc and /dev are where park put them.
+func (s *starter) setKernel() error {
+	const noexec = sys.MsNoSuid | sys.MsNoDev | sys.MsNoExec
+	if n := s.plan.ShmSize; n > 0 {
+		if err := sys.Mount("", "/dev/shm", "", noexec|sys.MsRemount, "size="+strconv.FormatInt(n, 10)); err != nil {
+			return failf(125, "set --shm-size %d: %v", n, err)
+		}
+	}
+	if len(s.plan.Sysctls) == 0 {
+		return nil
+	}
+	if !s.plan.Privileged { // hidePaths made it read-only; no program sees it yet
+		if err := sys.Mount("", "/proc/sys", "", noexec|sys.MsBind|sys.MsRemount, ""); err != nil {
+			return err
+		}
+	}
+	for _, o := range s.plan.Sysctls {
+		if err := setSysctl(o.Key, o.Value); err != nil {
+			return failf(125, "set sysctl %s=%s: %v", o.Key, o.Value, err)
+		}
+	}
+	if s.plan.Privileged {
+		return nil
+	}
+	return sys.Mount("", "/proc/sys", "", noexec|sys.MsBind|sys.MsRemount|sys.MsReadOnly, "")
+}
+
+// setSysctl writes one. A slash in the name stands for a dot in a file's.
+func setSysctl(name, value string) error {
+	swap := strings.NewReplacer(".", "/", "/", ".")
+	f, err := os.OpenFile("/proc/sys/"+swap.Replace(name), os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteString(value)
+		f.Close()
+	}
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
 }
 
 // openTerminal makes the container's terminal in its own devpts and shows it

@@ -18,6 +18,9 @@ func (s *starter) ready(root *os.File, std stdio) error {
 	if s.user, err = lookupUser(root, s.plan.User); err != nil {
 		return err
 	}
+	if err := addGroups(root, &s.user, s.plan.Groups); err != nil {
+		return err
+	}
 	s.env = s.plan.Env
 	if getenv(s.env, "HOME") == "" {
 		s.env = append(s.env, "HOME="+s.user.home)

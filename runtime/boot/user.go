@@ -120,6 +120,51 @@ func findGroups(root *os.File, u *user, entry *passwdEntry, group string, asked 
 	return nil, nil
 }
 
+// addGroups adds further groups, each a name of /etc/group or a number.
+func addGroups(root *os.File, u *user, more []string) error {
+	if len(more) == 0 {
+		return nil
+	}
+	ids := make([]uint64, len(more))
+	for i, want := range more {
+		id, numeric := parseID(want)
+		if !numeric {
+			id = maxID + 1 // until found
+		}
+		ids[i] = id
+	}
+	err := readUserFile(root, "etc/group", func(line string) bool {
+		g, ok := parseGroup(line)
+		if i := slices.Index(more, g.name); ok && i >= 0 {
+			for ; i < len(more); i++ {
+				if more[i] == g.name {
+					ids[i] = uint64(g.gid)
+				}
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	for i, id := range ids {
+		switch _, numeric := parseID(more[i]); {
+		case id <= maxID:
+			if !slices.Contains(u.groups, uint32(id)) {
+				u.groups = append(u.groups, uint32(id))
+			}
+		case numeric:
+			return failf(125, "uids and gids must be in range 0-%d", maxID)
+		default:
+			return failf(125, "unable to find group %s: no matching entries in group file", more[i])
+		}
+	}
+	if len(u.groups) > maxGroups {
+		return failf(125, "more than %d groups", maxGroups)
+	}
+	return nil
+}
+
 func isMember(members, name string) bool {
 	for m := range strings.SplitSeq(members, ",") {
 		if m == name {

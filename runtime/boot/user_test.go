@@ -124,3 +124,30 @@ func FuzzUserFiles(f *testing.F) {
 		}
 	})
 }
+
+func TestAddGroups(t *testing.T) {
+	root := openRoot(t, map[string]string{"etc/group": "audio:x:29:\nbad:x:-1:\nroot:x:0:\n1005:x:77:\n"})
+	for _, tt := range []struct {
+		more []string
+		want []uint32
+		err  string
+	}{
+		{[]string{"audio", "7", "1005", "root", "audio"}, []uint32{0, 29, 7, 77}, ""},
+		{[]string{"bad"}, nil, "unable to find group bad"},
+		{[]string{""}, nil, "unable to find group"},
+		{[]string{"2147483648"}, nil, "range"},
+		{[]string{"99999999999999999999"}, nil, "range"},
+	} {
+		u := user{groups: []uint32{0}}
+		err := addGroups(root, &u, tt.more)
+		if tt.err != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("%q: %v, want %s", tt.more, err, tt.err)
+			}
+			continue
+		}
+		if diff := cmp.Diff(tt.want, u.groups); err != nil || diff != "" {
+			t.Errorf("%q: %v %s", tt.more, err, diff)
+		}
+	}
+}

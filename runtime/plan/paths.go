@@ -2,6 +2,13 @@ package plan
 
 import "strconv"
 
+// Words after the layout in the arguments of `tug-init init`: what of the host
+// it does not leave.
+const (
+	HostNet    = "hostnet"
+	HostCgroup = "hostcgroup"
+)
+
 // Masked returns the paths a container must not see. They are Docker's: each
 // tells about, or reaches into, the machine rather than the container. Names
 // that end in "*" stand for one per processor.

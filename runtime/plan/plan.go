@@ -31,13 +31,14 @@ import (
 // rootfs (not for exec; there the target's pidfd), those of standard input,
 // output and error that Stdio tells of, then the trees that Mounts name.
 type Plan struct {
-	Args  []string
-	Env   []string
-	Cwd   string `json:",omitempty"`
-	User  string `json:",omitempty"`
-	Tty   bool   `json:",omitempty"`
-	Stdio uint8  `json:",omitempty"` // bit n: descriptor n is passed; the others are the container's /dev/null
-	Init  bool   `json:",omitempty"` // run Args below `tug-init reap`
+	Args   []string
+	Env    []string
+	Cwd    string   `json:",omitempty"`
+	User   string   `json:",omitempty"`
+	Groups []string `json:",omitempty"` // supplementary, beyond the user's
+	Tty    bool     `json:",omitempty"`
+	Stdio  uint8    `json:",omitempty"` // bit n: descriptor n is passed; the others are the container's /dev/null
+	Init   bool     `json:",omitempty"` // run Args below `tug-init reap`
 
 	Caps        uint64 // bit n is capability n: bounding set, and root's effective and permitted
 	NoNewPrivs  bool   `json:",omitempty"`
@@ -53,6 +54,8 @@ type Plan struct {
 	ReadOnly   bool     `json:",omitempty"` // root file system
 	Mounts     []Mount  `json:",omitempty"`
 	Devices    []Device `json:",omitempty"` // beyond the standard ones
+	ShmSize    int64    `json:",omitempty"` // of /dev/shm; 0 is as parked
+	Sysctls    []Option `json:",omitempty"`
 }
 
 // Mount is a file system to put at Target, seen from the container's root.

@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"tug/runtime"
+	"tug/spec"
+)
+
+// kernelFlags are the flags of small settings of the container's processes and
+// namespaces.
+type kernelFlags struct {
+	annotations, sysctls mapValue
+	groups               list
+	shmSize              bytesValue
+	cgroupns             string
+}
+
+func (f *kernelFlags) define(fs *pflag.FlagSet) {
+	fs.Var(&f.annotations, "annotation", "Add an annotation to the container")
+	fs.StringVar(&f.cgroupns, "cgroupns", "", "Cgroup namespace to use: private (default) or host")
+	fs.Var(&f.groups, "group-add", "Add additional groups to join")
+	fs.Var(&f.shmSize, "shm-size", "Size of /dev/shm")
+	f.sysctls.check = checkSysctl
+	fs.Var(&f.sysctls, "sysctl", "Sysctl options")
+}
+
+func (f *kernelFlags) set(h *spec.HostConfig) error {
+	h.Annotations, h.Sysctls, h.GroupAdd, h.ShmSize = f.annotations.values, f.sysctls.values, f.groups.values, int64(f.shmSize)
+	if _, ok := h.Annotations[""]; ok {
+		return errors.New("invalid Annotation: the empty string is not permitted as an annotation key")
+	}
+	switch f.cgroupns {
+	case "", "private":
+	case "host":
+		h.CgroupnsMode = f.cgroupns
+	default:
+		return errors.New("--cgroupns: invalid CGROUP mode")
+	}
+	return runtime.CheckSysctls(h)
+}
+
+// checkSysctl lets only those pass that the kernel keeps for each container.
+func checkSysctl(s string) error {
+	name, _, ok := strings.Cut(s, "=")
+	if !ok || !runtime.NamespacedSysctl(name) {
+		return fmt.Errorf("sysctl '%s' is not allowed", s)
+	}
+	return nil
+}
+
+// mapValue collects KEY=VALUE; KEY alone has an empty value.
+type mapValue struct {
+	values map[string]string
+	check  func(string) error
+}
+
+func (v *mapValue) String() string { return "map[]" }
+func (v *mapValue) Type() string   { return "map" }
+func (v *mapValue) Set(s string) error {
+	if v.check != nil {
+		if err := v.check(s); err != nil {
+			return err
+		}
+	}
+	if v.values == nil {
+		v.values = map[string]string{}
+	}
+	key, value, _ := strings.Cut(s, "=")
+	v.values[key] = value
+	return nil
+}
