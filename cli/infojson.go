@@ -121,7 +121,7 @@ type clientInfoJSON struct {
 func toInfoJSON(in *engine.Info) *infoJSON {
 	has := func(controller string) bool { return slices.Contains(in.Controllers, controller) }
 	return &infoJSON{
-		Containers: in.Containers, ContainersRunning: in.Running, ContainersStopped: in.Stopped, Images: in.Images,
+		Containers: in.Containers, ContainersRunning: in.Running, ContainersPaused: in.Paused, ContainersStopped: in.Stopped, Images: in.Images,
 		Driver: storageDriver, DriverStatus: storageStatus(in), LoggingDriver: "cri",
 		Plugins:     pluginsJSON{Volume: []string{}, Network: []string{"host", "none"}, Log: []string{"cri"}},
 		MemoryLimit: has("memory"), CPUCfsPeriod: has("cpu"), CPUCfsQuota: has("cpu"), PidsLimit: has("pids"),

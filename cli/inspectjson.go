@@ -225,7 +225,7 @@ func toContainerJSON(e *engine.Engine, c *container.Summary) *containerJSON {
 
 func toStateJSON(s *spec.State) stateJSON {
 	return stateJSON{
-		Status: s.Status, Running: s.Status == spec.StatusRunning, OOMKilled: s.OOMKilled, Dead: s.Status == spec.StatusDead,
+		Status: s.Word(), Running: s.Status == spec.StatusRunning, Paused: s.Paused, OOMKilled: s.OOMKilled, Dead: s.Status == spec.StatusDead,
 		Pid: s.Pid, ExitCode: s.ExitCode, Error: s.Error, StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
 	}
 }

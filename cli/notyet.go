@@ -35,7 +35,6 @@ cp
 diff
 network
 node
-pause
 plugin
 port
 secret
@@ -45,17 +44,14 @@ stats
 swarm
 top
 trust
-unpause
 update
 volume
 container commit
 container cp
 container diff
-container pause
 container port
 container stats
 container top
-container unpause
 container update
 image build
 manifest annotate

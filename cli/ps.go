@@ -163,7 +163,7 @@ func (o *psOptions) matcher(list []*container.Summary, names *imageNames) (func(
 	return func(c *container.Summary) bool {
 		return f.any("id", func(v string) bool { return strings.HasPrefix(c.ID, v) }) &&
 			name(c.Name) && f.labels(c.Config.Labels) &&
-			f.any("status", func(v string) bool { return strings.EqualFold(v, c.State.Status) }) &&
+			f.any("status", func(v string) bool { return strings.EqualFold(v, c.State.Word()) }) &&
 			f.any("exited", func(v string) bool {
 				return v == strconv.Itoa(c.State.ExitCode) && c.State.Status == spec.StatusExited
 			}) &&
@@ -177,7 +177,7 @@ func (o *psOptions) matcher(list []*container.Summary, names *imageNames) (func(
 func checkStatuses(statuses, codes []string) error {
 	for _, s := range statuses {
 		switch strings.ToLower(s) {
-		case spec.StatusCreated, spec.StatusRunning, spec.StatusExited, spec.StatusDead, "paused", "restarting", "removing":
+		case spec.StatusCreated, spec.StatusRunning, spec.StatusExited, spec.StatusDead, spec.StatusPaused, "restarting", "removing":
 		default:
 			return fmt.Errorf("invalid filter 'status=%s'", s)
 		}
@@ -278,7 +278,7 @@ func psColumns() []column[*psRow] {
 		{"Command", "COMMAND", (*psRow).command},
 		{"CreatedAt", "CREATED AT", func(r *psRow) string { return r.Created.Local().Format(createdLayout) }},
 		{"RunningFor", "CREATED", func(r *psRow) string { return ago(r.now, r.Created) }},
-		{"State", "STATE", func(r *psRow) string { return r.Summary.State.Status }},
+		{"State", "STATE", func(r *psRow) string { return r.Summary.State.Word() }},
 		{"Status", "STATUS", func(r *psRow) string { return statusText(&r.Summary.State, r.now) }},
 		{"Ports", "PORTS", none},
 		{"Names", "NAMES", func(r *psRow) string { return r.Name }},
@@ -332,7 +332,11 @@ func ago(now, t time.Time) string { return units.HumanDuration(max(0, now.Sub(t)
 func statusText(s *spec.State, now time.Time) string {
 	switch s.Status {
 	case spec.StatusRunning:
-		return "Up " + units.HumanDuration(max(0, now.Sub(s.StartedAt)))
+		text := "Up " + units.HumanDuration(max(0, now.Sub(s.StartedAt)))
+		if s.Paused {
+			text += " (Paused)"
+		}
+		return text
 	case spec.StatusCreated:
 		return "Created"
 	case spec.StatusDead:

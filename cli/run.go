@@ -273,6 +273,9 @@ func setupAttach(a *app, fs *pflag.FlagSet) func([]string) error {
 		if !isRunning(c) {
 			return errs.New(errs.Conflict, "cannot attach to a stopped container, start it first")
 		}
+		if c.State.Paused {
+			return errs.New(errs.Conflict, "cannot attach to a paused container, unpause it first")
+		}
 		t := &attachment{app: a, tty: c.Tty, stdin: c.OpenStdin && !*noStdin, sigProxy: *proxy}
 		if t.keys, err = parseDetachKeys(*keys); err != nil {
 			return err

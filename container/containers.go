@@ -205,6 +205,9 @@ func (c *Containers) Start(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	if st.Paused {
+		return errs.New(errs.Conflict, "cannot start a paused container, try unpause instead")
+	}
 	if st.Status == spec.StatusRunning {
 		return nil
 	}
@@ -224,6 +227,9 @@ func (c *Containers) runs(id string) bool {
 // StartAttached starts a container with the caller attached from before its
 // first byte of output. To one that runs already it only attaches.
 func (c *Containers) StartAttached(ctx context.Context, id string, o AttachOptions) (*Session, error) {
+	if st, err := c.state(id); err == nil && st.Paused {
+		return nil, errs.New(errs.Conflict, "cannot start a paused container, try unpause instead")
+	}
 	s, err := c.client.StartAttached(ctx, id, o)
 	if errs.Is(err, errs.Conflict) && c.runs(id) {
 		return c.client.Attach(ctx, id, o)
@@ -247,12 +253,14 @@ func (c *Containers) ExecDetached(ctx context.Context, id string, e spec.ExecSpe
 	return err
 }
 
-// Kill sends a signal to a container's main process.
+// Kill sends a signal to a container's main process. One that is paused goes on
+// when the signal is to end it: SIGKILL, its stop signal, or any if it names no
+// stop signal, as with Docker.
 func (c *Containers) Kill(id string, sig syscall.Signal) error {
 	r, err := c.startRecord(id)
 	if err == nil && r.alive() {
-		if err = sys.SignalProcess(r.Pid, r.Start, sig); sig == syscall.SIGKILL {
-			runtime.Thaw(r.Cgroup)
+		if err = sys.SignalProcess(r.Pid, r.Start, sig); err == nil && runtime.Frozen(r.Cgroup) {
+			err = c.thawFor(id, r, sig)
 		}
 		if err == nil {
 			c.tellKill(id, sig)
@@ -385,6 +393,10 @@ func (c *Containers) Remove(ctx context.Context, id string, force, volumes bool)
 		return err
 	}
 	if s.State.Status == spec.StatusRunning {
+		if !force && s.State.Paused {
+			return errs.New(errs.Conflict, "cannot remove container %q: container is paused and must be unpaused first", "/"+s.Name).
+				WithHint("or force with -f")
+		}
 		if !force {
 			return errs.New(errs.Conflict, "cannot remove container %q: container is running", "/"+s.Name).
 				WithHint("stop the container before removing it, or force with -f")
@@ -432,12 +444,14 @@ func (c *Containers) unlink(id string, by event.Cause) (trash string, err error)
 }
 
 // lock takes the container's exclusive lock (state's lock order, 2).
-func (c *Containers) lock(id string) (*os.File, error) {
+func (c *Containers) lock(id string) (*os.File, error) { return c.lockHow(id, true) }
+
+func (c *Containers) lockHow(id string, exclusive bool) (*os.File, error) {
 	d, err := os.Open(c.path(id))
 	if err != nil {
 		return nil, err
 	}
-	if err := sys.Lock(d, true); err != nil {
+	if err := sys.Lock(d, exclusive); err != nil {
 		d.Close()
 		return nil, err
 	}

@@ -101,21 +101,43 @@ func (s *Starter) mount(l *supervisor.Launch, ctr *spec.Container) error {
 	return nil
 }
 
-// LaunchExec describes an exec in a running container.
-func (s *Starter) LaunchExec(id string, e *spec.ExecSpec) (*runtime.ExecPlan, runtime.Process, error) {
-	ctr, err := s.load(id)
+// LaunchExec describes an exec in a running container. Until it is released the
+// container cannot be paused: a process on its way in would stop halfway, and
+// on cgroup version 1 the thread that makes it as well.
+func (s *Starter) LaunchExec(id string, e *spec.ExecSpec) (*supervisor.ExecLaunch, error) {
+	lock, err := s.lockHow(id, false)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, runtime.Process{}, noSuch(id)
+		return nil, noSuch(id)
 	}
 	if err != nil {
-		return nil, runtime.Process{}, err
+		return nil, err
+	}
+	l, err := s.describeExec(id, e)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	l.Release = func() { lock.Close() }
+	return l, nil
+}
+
+func (s *Starter) describeExec(id string, e *spec.ExecSpec) (*supervisor.ExecLaunch, error) {
+	ctr, err := s.load(id)
+	if err != nil {
+		return nil, err
 	}
 	r, err := s.startRecord(id)
 	if err != nil || !r.alive() {
-		return nil, runtime.Process{}, errs.New(errs.Conflict, "container %s is not running", id)
+		return nil, errs.New(errs.Conflict, "container %s is not running", id)
+	}
+	if ctr.State.Paused {
+		return nil, errs.New(errs.Conflict, "Container %s is paused, unpause the container before exec", id)
 	}
 	plan, err := runtime.MakeExecPlan(&ctr.Container, e)
-	return plan, runtime.Process{Pid: r.Pid, StartTicks: r.Start, Cgroup: r.Cgroup}, err
+	if err != nil {
+		return nil, err
+	}
+	return &supervisor.ExecLaunch{Plan: plan, Target: runtime.Process{Pid: r.Pid, StartTicks: r.Start, Cgroup: r.Cgroup}}, nil
 }
 
 // Began writes start.json. For containers that stay it is made durable behind

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"tug/runtime"
 	"tug/spec"
 	"tug/state"
 	"tug/supervisor/keeper"
@@ -72,7 +73,7 @@ func (c *Containers) state(id string) (spec.State, error) {
 	}
 	st := spec.State{StartedAt: r.At, Cgroup: r.Cgroup}
 	if r.alive() {
-		st.Status, st.Pid = spec.StatusRunning, r.Pid
+		st.Status, st.Pid, st.Paused = spec.StatusRunning, r.Pid, runtime.Frozen(r.Cgroup)
 		return st, nil
 	}
 	st.Status, st.Cgroup = spec.StatusExited, ""

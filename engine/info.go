@@ -26,22 +26,22 @@ func Version() VersionInfo {
 
 // Info is what `tug info` shows: the store and the machine.
 type Info struct {
-	Containers, Running, Stopped int
-	Images                       int
-	Backend                      string   // storage backend in use or to be used
-	BackendsRefused              []string // why better ones are not used
-	Root, RunRoot                string
-	CgroupVersion                string // "1", "2", "hybrid"
-	CgroupName                   string
-	Controllers                  []string // of cgroups, that limits can be set with
-	KernelVersion, OS, OSVersion string
-	Architecture                 string
-	CPUs                         int
-	IPv4Forwarding               bool
-	Memory                       int64 // bytes
-	Name                         string
-	ServerVersion                string
-	SupervisorPid                int // 0 when none runs
+	Containers, Running, Paused, Stopped int
+	Images                               int
+	Backend                              string   // storage backend in use or to be used
+	BackendsRefused                      []string // why better ones are not used
+	Root, RunRoot                        string
+	CgroupVersion                        string // "1", "2", "hybrid"
+	CgroupName                           string
+	Controllers                          []string // of cgroups, that limits can be set with
+	KernelVersion, OS, OSVersion         string
+	Architecture                         string
+	CPUs                                 int
+	IPv4Forwarding                       bool
+	Memory                               int64 // bytes
+	Name                                 string
+	ServerVersion                        string
+	SupervisorPid                        int // 0 when none runs
 }
 
 // Info gathers what there is to say about the store and the machine.
@@ -57,11 +57,14 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 	}
 	in.Containers = len(list)
 	for _, c := range list {
-		if c.State.Status == spec.StatusRunning {
+		switch c.State.Word() {
+		case spec.StatusRunning:
 			in.Running++
+		case spec.StatusPaused:
+			in.Paused++
 		}
 	}
-	in.Stopped = in.Containers - in.Running
+	in.Stopped = in.Containers - in.Running - in.Paused
 	images, err := e.Images.List()
 	if err != nil {
 		return in, err

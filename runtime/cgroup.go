@@ -421,20 +421,6 @@ func (c *cgroups) oomKilled(slot string) bool {
 	return false
 }
 
-// frozen reports whether the slot's processes are stopped by the freezer.
-func (c *cgroups) frozen(slot string) bool {
-	name, thawed := "freezer.state", "THAWED"
-	if c.v2 != "" {
-		name, thawed = "cgroup.freeze", "0"
-	}
-	file := c.file(slot, "freezer", name)
-	if file == "" {
-		return false
-	}
-	b, err := os.ReadFile(file)
-	return err == nil && strings.TrimSpace(string(b)) != thawed
-}
-
 // crowded reports whether the slot has nearly as many threads as it may have;
 // tug-init needs half a dozen until it is replaced by the program.
 func (c *cgroups) crowded(slot string) bool {

@@ -53,7 +53,7 @@ func (c *cgroups) kill(slot string) {
 	if c.v2 != "" && writeFile(c.v2+slot+"/cgroup.kill", "1") == nil { // since Linux 5.14
 		return
 	}
-	c.thaw(slot)
+	_ = c.thaw(slot)
 	for _, root := range c.roots() {
 		killTree(root + slot)
 	}
@@ -71,25 +71,5 @@ func killTree(dir string) {
 		if e.IsDir() {
 			killTree(dir + "/" + e.Name())
 		}
-	}
-}
-
-// thaw lets a slot's processes go on: on version 1 frozen ones do not even
-// die.
-func (c *cgroups) thaw(slot string) {
-	if c.v2 != "" {
-		return
-	}
-	if f := c.file(slot, "freezer", "freezer.state"); f != "" {
-		_ = writeFile(f, "THAWED")
-	}
-}
-
-// Thaw lets the processes of a container's cgroup go on, should they be frozen,
-// so that a SIGKILL ends them.
-func Thaw(cgroup string) {
-	c, err := findCgroups("")
-	if err == nil && cgroup != "" {
-		c.thaw(cgroup)
 	}
 }

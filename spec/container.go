@@ -105,6 +105,7 @@ type Ulimit struct {
 const (
 	StatusCreated = "created"
 	StatusRunning = "running"
+	StatusPaused  = "paused" // of a running one, see State.Word
 	StatusExited  = "exited"
 	StatusDead    = "dead"
 )
@@ -113,13 +114,23 @@ const (
 // container), never stored as such.
 type State struct {
 	Status     string
-	Pid        int // 0 unless running
+	Paused     bool // running, and its processes are stopped by the freezer
+	Pid        int  // 0 unless running
 	ExitCode   int
 	OOMKilled  bool
 	Error      string // why the last start failed; else empty
 	StartedAt  time.Time
 	FinishedAt time.Time
 	Cgroup     string // path below each cgroup mount while running
+}
+
+// Word is the state in one word, as Docker's State.Status: a paused container
+// runs, but is called paused.
+func (s *State) Word() string {
+	if s.Paused {
+		return StatusPaused
+	}
+	return s.Status
 }
 
 // ExecSpec is one `exec`: a further program in a running container.

@@ -92,21 +92,20 @@ func (w *world) Launch(_ context.Context, id, token string) (*Launch, error) {
 	}, nil
 }
 
-func (w *world) LaunchExec(id string, e *spec.ExecSpec) (*runtime.ExecPlan, runtime.Process, error) {
+func (w *world) LaunchExec(id string, e *spec.ExecSpec) (*ExecLaunch, error) {
 	c, err := w.container(id)
 	if err != nil {
-		return nil, runtime.Process{}, err
+		return nil, err
 	}
-	var p runtime.Process
+	l := &ExecLaunch{Release: func() {}}
 	b, err := os.ReadFile(w.path(id + ".start"))
 	if err == nil {
-		err = json.Unmarshal(b, &p)
+		err = json.Unmarshal(b, &l.Target)
 	}
-	if err != nil {
-		return nil, p, err
+	if err == nil {
+		l.Plan, err = runtime.MakeExecPlan(c, e)
 	}
-	plan, err := runtime.MakeExecPlan(c, e)
-	return plan, p, err
+	return l, err
 }
 
 func (w *world) Began(l Run, p runtime.Process) error {

@@ -342,11 +342,13 @@ func (s *Supervisor) exec(c conn, req *request) (*session, error) {
 	if p := s.startedBy(req); p != nil {
 		return s.rejoin(c, p, req)
 	}
-	plan, target, err := s.cfg.Starter.LaunchExec(req.ID, req.Exec)
+	l, err := s.cfg.Starter.LaunchExec(req.ID, req.Exec)
 	if err != nil {
 		return nil, err
 	}
-	parked, err := s.rt.Exec(target, plan)
+	defer l.Release()
+	plan := l.Plan
+	parked, err := s.rt.Exec(l.Target, plan)
 	if err != nil {
 		return nil, err
 	}

@@ -39,8 +39,9 @@ type Starter interface {
 	// Release when the run has begun or failed. token names the request: when
 	// the last run was begun for the same one, the error is ErrBegun.
 	Launch(ctx context.Context, id, token string) (*Launch, error)
-	// LaunchExec describes a further process in the running container id.
-	LaunchExec(id string, e *spec.ExecSpec) (*runtime.ExecPlan, runtime.Process, error)
+	// LaunchExec describes a further process in the running container id. The
+	// caller calls Release when it runs or could not be run.
+	LaunchExec(id string, e *spec.ExecSpec) (*ExecLaunch, error)
 	// ExecBegan and ExecEnded are told of execs, Attached of a client that
 	// attached to a running container: for events.
 	ExecBegan(id, exec string, args []string, by event.Cause)
@@ -84,6 +85,13 @@ type Launch struct {
 	Record     string // where the keeper writes the exit
 	Warnings   []string
 	Release    func() // frees the container's lock
+}
+
+// ExecLaunch is a further process of a container, ready to be made.
+type ExecLaunch struct {
+	Plan    *runtime.ExecPlan
+	Target  runtime.Process // the container's first process
+	Release func()          // frees the container's lock
 }
 
 // Config says whose supervisor this is.

@@ -3,6 +3,8 @@ package sys
 import (
 	"errors"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -25,4 +27,20 @@ func SignalProcess(pid int, ticks uint64, sig syscall.Signal) error {
 		return os.ErrProcessDone
 	}
 	return wrap("pidfd_send_signal", "", err)
+}
+
+// SignalPending reports whether a signal was sent to a process that it did not
+// get yet: because it is stopped, or blocks it.
+func SignalPending(pid int, sig syscall.Signal) bool {
+	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	for line := range strings.Lines(string(b)) {
+		name, value, _ := strings.Cut(line, ":")
+		if name != "SigPnd" && name != "ShdPnd" {
+			continue
+		}
+		if set, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64); err == nil && set&(1<<(sig-1)) != 0 {
+			return true
+		}
+	}
+	return false
 }
