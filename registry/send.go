@@ -34,6 +34,7 @@ var errEarly = errors.New("the registry confirmed an upload before its end")
 // have to read all of it once more before it answers.
 type sending struct {
 	silence, commit time.Duration
+	span            string // of the blob, when it is not the whole
 
 	mu    sync.Mutex
 	src   io.Reader // nil: no body
@@ -51,6 +52,21 @@ type sending struct {
 // them; its size is -1 otherwise.
 func (c *Client) newSending(src io.Reader, want spec.Descriptor) *sending {
 	return &sending{silence: c.options.Silence, commit: 10 * c.options.Silence, src: src, want: want, sum: sha256.New(), sent: src == nil}
+}
+
+// pass passes over the first n bytes of src, which the registry has.
+func (u *sending) pass(n int64) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if _, err := io.CopyN(u.sum, u.src, n); err == io.EOF {
+		u.fault = errs.New(errs.Corrupt, "what is to be sent has fewer bytes than the %d it had", n)
+	} else if err != nil {
+		u.fault = err
+	}
+	if u.n = n; u.fault == nil && n == u.want.Size && u.digest() != u.want.Digest {
+		u.fault = errs.New(errs.Corrupt, "blob %s: its bytes have digest %s", u.want.Digest.Short(), u.digest())
+	}
+	return u.fault
 }
 
 // roundTrip is the guard's, for a request that uploads.

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -22,6 +20,7 @@ import (
 //	PUT   Location&digest=DIGEST                  201: bytes whose digest is known come with it
 //	PATCH Location                                202, Location: bytes whose digest is not
 //	PUT   Location&digest=DIGEST                  201
+//	GET   Location                                204, Range: what came of an upload that broke; it goes on with PATCH
 //	PUT   manifests/TAG                           201
 //
 // The registry says where an upload goes (distribution-spec v1.1, "Push"), and
@@ -167,136 +166,6 @@ func (s *session) location(c *Client, resp *http.Response) (*url.URL, error) {
 	return at, nil
 }
 
-// uploadAttempts is how often a blob is sent from its beginning.
-const uploadAttempts = 5
-
-// Upload sends a blob to ref's repository and returns its digest and size.
-// Where want has a digest and a size they are what open must give; a want
-// without a digest has the size -1. open may be called several times, since an
-// upload that breaks is begun anew; it must give the same bytes each time. Its
-// errors, and those of reading, are returned as they are.
-func (c *Client) Upload(ctx context.Context, ref spec.Reference, want spec.Descriptor, open func(context.Context) (io.ReadCloser, error)) (got spec.Descriptor, err error) {
-	if want.Digest == "" {
-		want.Size = -1
-	}
-	err = c.push(ctx, ref, "", func(s *session) error {
-		for i := 0; ; i++ {
-			got, err = s.upload(ctx, c, want, open)
-			if err == nil || i+1 == uploadAttempts || ctx.Err() != nil || !again(err) || !c.pause(ctx, i, err) {
-				return err
-			}
-		}
-	})
-	var own *sourceError
-	if errors.As(err, &own) {
-		return got, own.err
-	}
-	return got, err
-}
-
-// sourceError is an error of what is to be sent, not of sending it.
-type sourceError struct{ err error }
-
-func (e *sourceError) Error() string { return e.err.Error() }
-
-// again reports whether an upload that ended with err may do better from its
-// beginning.
-func again(err error) bool {
-	var s *statusError
-	if errors.As(err, &s) {
-		switch s.code {
-		case "DIGEST_INVALID", "BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "SIZE_INVALID":
-			return true // lost or garbled on the way
-		}
-		return transient(err) || s.status == http.StatusRequestedRangeNotSatisfiable
-	}
-	var own *sourceError
-	var classed *errs.Error
-	var op *net.OpError
-	switch {
-	case errors.As(err, &own), errors.As(err, &classed), errors.Is(err, context.Canceled), errors.Is(err, errCommit), errors.Is(err, errEarly):
-		return false
-	}
-	// Connections break in many ways; but one that cannot be made, cannot.
-	return !errors.As(err, &op) || op.Op != "dial"
-}
-
-// upload is one attempt.
-func (s *session) upload(ctx context.Context, c *Client, want spec.Descriptor, open func(context.Context) (io.ReadCloser, error)) (got spec.Descriptor, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	// The source first: when it has nothing, nothing is begun.
-	src, err := open(ctx)
-	if err != nil {
-		cancel()
-		return got, &sourceError{err}
-	}
-	up := c.newSending(src, want)
-	defer func() {
-		cancel()
-		if fault := up.end(); fault != nil && err != nil {
-			err = &sourceError{fault}
-		}
-		src.Close()
-	}()
-	at, err := s.begin(ctx, c)
-	if err != nil {
-		return got, err
-	}
-	var resp *http.Response
-	if want.Digest != "" {
-		resp, err = s.send(ctx, http.MethodPut, withDigest(at, want.Digest), up, want.Size)
-	} else {
-		resp, err = s.send(ctx, http.MethodPatch, at, up, -1)
-	}
-	if err != nil {
-		return got, err
-	}
-	defer resp.Body.Close()
-	if want.Digest != "" {
-		if err := uploaded(resp, want.Digest); err != nil {
-			return got, err
-		}
-		return up.done()
-	}
-	switch resp.StatusCode {
-	case http.StatusAccepted, http.StatusNoContent, http.StatusCreated:
-	default:
-		return got, readStatus(resp, "upload")
-	}
-	if got, err = up.done(); err != nil {
-		return got, err
-	}
-	if resp.Header.Get("Location") != "" {
-		if at, err = s.location(c, resp); err != nil {
-			return got, err
-		}
-	}
-	return got, s.commit(ctx, c, at, got.Digest)
-}
-
-// begin asks for an upload and returns where it goes.
-func (s *session) begin(ctx context.Context, c *Client) (*url.URL, error) {
-	resp, err := s.post(ctx, "")
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusAccepted {
-		return nil, readStatus(resp, "upload")
-	}
-	return s.location(c, resp)
-}
-
-// commit ends an upload whose bytes are sent.
-func (s *session) commit(ctx context.Context, c *Client, at *url.URL, d spec.Digest) error {
-	resp, err := s.send(ctx, http.MethodPut, withDigest(at, d), c.newSending(nil, spec.Descriptor{}), 0)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	return uploaded(resp, d)
-}
-
 // withDigest adds the digest to what is there, which may be signed as it is.
 func withDigest(at *url.URL, d spec.Digest) *url.URL {
 	u := *at
@@ -316,6 +185,9 @@ func (s *session) send(ctx context.Context, method string, at *url.URL, up *send
 	}
 	if up.src != nil && size != 0 {
 		req.Body, req.ContentLength = up, size
+	}
+	if up.span != "" {
+		req.Header.Set("Content-Range", up.span)
 	}
 	req.Header.Set("Content-Type", "application/octet-stream")
 	return s.client.Do(req)
