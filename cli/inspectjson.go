@@ -113,7 +113,7 @@ type hostConfigJSON struct {
 	CPURealtimeRuntime   int64 `json:"CpuRealtimeRuntime"`
 	CpusetCpus           string
 	CpusetMems           string
-	Devices              []any
+	Devices              []spec.DeviceMapping
 	DeviceCgroupRules    []string
 	DeviceRequests       []any
 	MemoryReservation    int64
@@ -250,7 +250,7 @@ func toHostConfigJSON(c *container.Summary) hostConfigJSON {
 		DNS: []string{}, DNSOptions: []string{}, DNSSearch: []string{}, IpcMode: "private",
 		Privileged: h.Privileged, ReadonlyRootfs: h.ReadonlyRootfs, SecurityOpt: h.SecurityOpt, Tmpfs: h.Tmpfs,
 		ShmSize: h.ShmSize, Runtime: "tug", Memory: h.Memory, NanoCPUs: h.NanoCPUs, PidsLimit: h.PidsLimit,
-		Devices: []any{}, Ulimits: notNil(h.Ulimits), MaskedPaths: maskedPaths(h), ReadonlyPaths: readonlyPaths(h),
+		Devices: notNil(h.Devices), DeviceCgroupRules: h.DeviceCgroupRules, Ulimits: notNil(h.Ulimits), MaskedPaths: maskedPaths(h), ReadonlyPaths: readonlyPaths(h),
 	}
 	if out.ShmSize == 0 {
 		out.ShmSize = spec.DefaultShmSize

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -18,11 +19,16 @@ type kernelFlags struct {
 	groups               list
 	shmSize              bytesValue
 	cgroupns             string
+	devices              deviceValue
+	deviceRules          list
 }
 
 func (f *kernelFlags) define(fs *pflag.FlagSet) {
 	fs.Var(&f.annotations, "annotation", "Add an annotation to the container")
 	fs.StringVar(&f.cgroupns, "cgroupns", "", "Cgroup namespace to use: private (default) or host")
+	fs.Var(&f.devices, "device", "Add a host device to the container")
+	f.deviceRules.check = checkDeviceRule
+	fs.Var(&f.deviceRules, "device-cgroup-rule", "Add a rule to the cgroup allowed devices list")
 	fs.Var(&f.groups, "group-add", "Add additional groups to join")
 	fs.Var(&f.shmSize, "shm-size", "Size of /dev/shm")
 	f.sysctls.check = checkSysctl
@@ -31,6 +37,7 @@ func (f *kernelFlags) define(fs *pflag.FlagSet) {
 
 func (f *kernelFlags) set(h *spec.HostConfig) error {
 	h.Annotations, h.Sysctls, h.GroupAdd, h.ShmSize = f.annotations.values, f.sysctls.values, f.groups.values, int64(f.shmSize)
+	h.Devices, h.DeviceCgroupRules = f.devices, f.deviceRules.values
 	if _, ok := h.Annotations[""]; ok {
 		return errors.New("invalid Annotation: the empty string is not permitted as an annotation key")
 	}
@@ -50,6 +57,42 @@ func checkSysctl(s string) error {
 	if !ok || !runtime.NamespacedSysctl(name) {
 		return fmt.Errorf("sysctl '%s' is not allowed", s)
 	}
+	return nil
+}
+
+func checkDeviceRule(s string) (string, error) {
+	if !runtime.ValidDeviceRule(s) {
+		return "", fmt.Errorf("invalid device cgroup format '%s'", s)
+	}
+	return s, nil
+}
+
+// deviceValue collects PATH[:PATH][:MODE].
+type deviceValue []spec.DeviceMapping
+
+func (v *deviceValue) String() string { return "" }
+func (v *deviceValue) Type() string   { return "list" }
+func (v *deviceValue) Set(s string) error {
+	parts := strings.Split(s, ":")
+	d := spec.DeviceMapping{PathOnHost: parts[0], PathInContainer: parts[0], CgroupPermissions: "rwm"}
+	switch {
+	case len(parts) > 3 || parts[0] == "":
+		return fmt.Errorf("bad format for path: %s", s)
+	case len(parts) == 3 && !runtime.ValidDeviceAccess(parts[2]):
+		return fmt.Errorf("bad mode specified: %s", parts[2])
+	case len(parts) == 3:
+		d.PathInContainer, d.CgroupPermissions = parts[1], parts[2]
+	case len(parts) == 2 && runtime.ValidDeviceAccess(parts[1]):
+		d.CgroupPermissions = parts[1]
+	case len(parts) == 2:
+		d.PathInContainer = parts[1]
+	}
+	for _, p := range []string{d.PathOnHost, d.PathInContainer} {
+		if !path.IsAbs(p) {
+			return fmt.Errorf("%s is not an absolute path", p)
+		}
+	}
+	*v = append(*v, d)
 	return nil
 }
 

@@ -125,7 +125,6 @@ func absentRunFlags(fs *pflag.FlagSet) {
 	absentFlags(fs,
 		"add-host:list", "cgroup-parent:string",
 		"cpu-count:int", "cpu-percent:int",
-		"device:list", "device-cgroup-rule:list",
 		"dns:list", "dns-opt:list", "dns-option:list", "dns-search:list", "expose:list", "gpus:gpu-request",
 		"health-cmd:string", "health-interval:duration", "health-retries:int", "health-start-interval:duration",
 		"health-start-period:duration", "health-timeout:duration", "io-maxbandwidth:bytes", "io-maxiops:uint", "ip:string", "ip6:string",

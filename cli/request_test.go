@@ -102,6 +102,14 @@ func TestRequest(t *testing.T) {
 			h.ShmSize, h.GroupAdd, h.CgroupnsMode = 8<<20, []string{"audio", "7"}, "host"
 			h.Sysctls, h.Annotations = map[string]string{"net.core.somaxconn": "5", "kernel.sem": ""}, map[string]string{"a": "b=c", "d": ""}
 		})},
+		{"--device /dev/a --device /dev/a:r --device /dev/a:/x --device /dev/a:/x:wm img", base(func(r *container.Request) {
+			r.Host.Devices = []spec.DeviceMapping{
+				{PathOnHost: "/dev/a", PathInContainer: "/dev/a", CgroupPermissions: "rwm"},
+				{PathOnHost: "/dev/a", PathInContainer: "/dev/a", CgroupPermissions: "r"},
+				{PathOnHost: "/dev/a", PathInContainer: "/x", CgroupPermissions: "rwm"},
+				{PathOnHost: "/dev/a", PathInContainer: "/x", CgroupPermissions: "wm"},
+			}
+		})},
 		{"-h short img", base(func(r *container.Request) { r.Hostname = "short" })},
 		{"--rm --init --privileged --read-only --cap-add NET_ADMIN --cap-drop ALL --network host img", base(func(r *container.Request) {
 			r.Host = spec.HostConfig{
@@ -138,6 +146,17 @@ func TestRequest(t *testing.T) {
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("%s: (-want +got)\n%s", tt.args, diff)
 		}
+	}
+}
+
+// A rule has blanks in it.
+func TestDeviceRuleFlag(t *testing.T) {
+	r, err := parseRun(t, "--device-cgroup-rule", "c 1:* rw", "--device-cgroup-rule", "a *:* m", "img")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"c 1:* rw", "a *:* m"}, r.Host.DeviceCgroupRules); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -179,6 +198,12 @@ func TestRequestErrors(t *testing.T) {
 		"--network host --sysctl net.core.somaxconn=1 img": `sysctl "net.core.somaxconn" not allowed in host network namespace`,
 		"--annotation =a img":                              "invalid Annotation: the empty string is not permitted as an annotation key",
 		"--cgroupns foo img":                               "--cgroupns: invalid CGROUP mode",
+		"--device dev img":                                 `invalid argument "dev" for "--device" flag: dev is not an absolute path`,
+		"--device /dev/a:/b:x img":                         `invalid argument "/dev/a:/b:x" for "--device" flag: bad mode specified: x`,
+		"--device /dev/a:rr img":                           `invalid argument "/dev/a:rr" for "--device" flag: rr is not an absolute path`,
+		"--device /a:/b:r:w img":                           `invalid argument "/a:/b:r:w" for "--device" flag: bad format for path: /a:/b:r:w`,
+		"--device :/b img":                                 `invalid argument ":/b" for "--device" flag: bad format for path: :/b`,
+		"--device-cgroup-rule foo img":                     `invalid argument "foo" for "--device-cgroup-rule" flag: invalid device cgroup format 'foo'`,
 		"--ulimit x img":                                   `invalid argument "x" for "--ulimit" flag: invalid ulimit argument: x`,
 		"-e =x img":                                        `invalid argument "=x" for "-e, --env" flag: invalid environment variable: =x`,
 		"-a foo img":                                       `invalid argument "foo" for "-a, --attach" flag: valid streams are STDIN, STDOUT and STDERR`,

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"tug/runtime/plan"
 )
@@ -138,15 +137,11 @@ func hostDevices() []plan.Device {
 		if err != nil {
 			return nil
 		}
-		st, ok := fi.Sys().(*syscall.Stat_t)
+		d, ok := describeDevice(fi)
 		if !ok {
 			return nil
 		}
-		d := plan.Device{Path: path, Kind: 'b', Mode: uint32(fi.Mode().Perm()), UID: int(st.Uid), GID: int(st.Gid)}
-		d.Major, d.Minor = deviceNumber(st.Rdev)
-		if e.Type()&os.ModeCharDevice != 0 {
-			d.Kind = 'c'
-		}
+		d.Path = path
 		all = append(all, d)
 		return nil
 	})

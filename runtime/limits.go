@@ -5,13 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"os"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"tug/spec"
-	"tug/sys"
 )
 
 // Limits are a container's cgroup limits; 0 is none.
@@ -268,59 +265,6 @@ func (c *cgroups) limitPids(slot string, l Limits) error {
 		return nil
 	}
 	return c.set(slot, "pids", "pids.max", strconv.FormatInt(l.Pids, 10))
-}
-
-// configure does what depends on the container but not on the moment: its
-// device rules.
-func (c *cgroups) configure(slot string, privileged bool) (warnings []string, err error) {
-	if c.v2 == "" {
-		if !privileged || c.file(slot, "devices", "") == "" {
-			return nil, nil
-		}
-		return nil, writeFile(c.file(slot, "devices", "devices.allow"), "a")
-	}
-	if privileged {
-		return nil, nil
-	}
-	c.filterOnce.Do(func() { c.filter, c.filterErr = sys.LoadDeviceFilter(deviceProgram(defaultDeviceRules())) })
-	err = c.filterErr
-	if err == nil {
-		var dir *os.File
-		if dir, err = os.Open(c.v2 + slot); err != nil {
-			return nil, err
-		}
-		defer dir.Close()
-		err = sys.AttachDeviceFilter(dir, c.filter)
-	}
-	// A kernel without CONFIG_CGROUP_BPF; containers still cannot make more
-	// nodes work than their capabilities allow, but that is less than meant.
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOSYS) {
-		return []string{"this kernel cannot filter device access by cgroup (no CONFIG_CGROUP_BPF)"}, nil
-	}
-	return nil, err
-}
-
-// confineDevicesV1 sets the device rules of unprivileged containers on a new
-// slot; tug-init itself makes do with them.
-func (c *cgroups) confineDevicesV1(slot string) error {
-	deny := c.file(slot, "devices", "devices.deny")
-	if c.v2 != "" || deny == "" {
-		return nil
-	}
-	if err := writeFile(deny, "a"); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(c.file(slot, "devices", "devices.allow"), os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	for _, r := range defaultDeviceRules() {
-		if _, err := f.WriteString(r.String()); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func cause(err error) error {

@@ -24,6 +24,8 @@ import (
 type Plan struct {
 	plan.Plan
 	Limits Limits
+
+	rules []deviceRule // beyond the usual ones
 }
 
 // ExecPlan is a Plan for a further process in a running container.
@@ -48,6 +50,9 @@ func MakePlan(c *spec.Container) (*Plan, []string, error) {
 	}
 	if c.Host.Privileged {
 		p.Devices = hostDevices()
+	}
+	if err := p.addDevices(&c.Host); err != nil {
+		return nil, nil, err
 	}
 	if p.Limits.Block, err = blockLimits(&c.Host); err != nil {
 		return nil, nil, err

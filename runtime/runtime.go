@@ -299,7 +299,7 @@ func (p *Parked) Prepare(pl *Plan, files Files) (console *os.File, warnings []st
 		return nil, nil, p.lost(err)
 	}
 	if p.ownCgroup { // meanwhile, tug-init is busy with mounts
-		warnings, err = p.r.cgroups.configure(p.Cgroup, pl.Privileged)
+		warnings, err = p.r.cgroups.configure(p.Cgroup, pl.Privileged, pl.rules)
 		if err != nil {
 			return nil, nil, err
 		}

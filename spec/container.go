@@ -56,6 +56,9 @@ type HostConfig struct {
 	CgroupnsMode string            `json:",omitempty"` // "host"; empty is the container's own
 	Annotations  map[string]string `json:",omitempty"`
 
+	Devices           []DeviceMapping `json:",omitempty"`
+	DeviceCgroupRules []string        `json:",omitempty"` // as "c 42:* rmw"
+
 	MemoryReservation int64  `json:",omitempty"` // bytes that are left to it when memory is short
 	MemorySwap        int64  `json:",omitempty"` // memory and swap together; 0 is twice Memory, -1 no limit
 	MemorySwappiness  *int64 `json:",omitempty"` // 0 to 100; nil is the kernel's
@@ -80,6 +83,13 @@ type HostConfig struct {
 
 // DefaultShmSize is the size of /dev/shm.
 const DefaultShmSize = 64 << 20
+
+// DeviceMapping is a device of the host, or a directory of them, and where the
+// container sees it.
+type DeviceMapping struct {
+	PathOnHost, PathInContainer string
+	CgroupPermissions           string // of r, w and m
+}
 
 // WeightDevice is a block device of the host and the container's weight in
 // what it does.

@@ -94,6 +94,9 @@ func Mknod(path string, kind byte, major, minor uint32, mode uint32) error {
 	return wrap("mknod", path, unix.Mknod(path, typ|mode, int(unix.Mkdev(major, minor))))
 }
 
+// DeviceNumber is the number of a device as stat(2) gives it.
+func DeviceNumber(major, minor uint32) uint64 { return unix.Mkdev(major, minor) }
+
 // Fchdir makes dir the working directory.
 func Fchdir(dir *os.File) error { return wrap("fchdir", dir.Name(), unix.Fchdir(Fd(dir))) }
 

@@ -55,14 +55,8 @@ func (s *starter) prepare(files []*os.File) (*os.File, error) {
 	if err := s.setKernel(); err != nil {
 		return nil, err
 	}
-	for i := range s.plan.Devices {
-		d := &s.plan.Devices[i]
-		if err := os.MkdirAll(path.Dir(d.Path), 0o755); err != nil {
-			return nil, err
-		}
-		if err := makeDevice(d); err != nil && !errors.Is(err, os.ErrExist) {
-			return nil, err
-		}
+	if err := s.makeDevices(); err != nil {
+		return nil, err
 	}
 	var master *os.File
 	if s.plan.Tty {
@@ -86,6 +80,57 @@ func (s *starter) prepare(files []*os.File) (*os.File, error) {
 	}
 	rootfs.Close()
 	return master, nil
+}
+
+func inDev(d *plan.Device) bool { return strings.HasPrefix(d.Path, "/dev/") }
+
+// makeDevices makes the nodes below /dev, in the place of what may be there.
+func (s *starter) makeDevices() error {
+	for i := range s.plan.Devices {
+		d := &s.plan.Devices[i]
+		if !inDev(d) {
+			continue
+		}
+		if err := os.MkdirAll(path.Dir(d.Path), 0o755); err != nil {
+			return err
+		}
+		err := makeDevice(d)
+		if errors.Is(err, os.ErrExist) {
+			if err = os.Remove(d.Path); err == nil {
+				err = makeDevice(d)
+			}
+		}
+		if err != nil {
+			return failf(125, "make device %s: %v", d.Path, err)
+		}
+	}
+	return nil
+}
+
+// makeDeviceIn makes a node elsewhere in the root, which is the container's:
+// nothing there is followed out of it or replaced. It needs our own /proc.
+func makeDeviceIn(root *os.File, d *plan.Device) error {
+	dir, err := sys.MkdirIn(root, path.Dir(d.Path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	in := *d
+	in.Path = sys.FdPath(dir) + "/" + path.Base(d.Path)
+	err = makeDevice(&in)
+	if !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	fi, serr := os.Lstat(in.Path)
+	if serr != nil {
+		return serr
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if kind := fi.Mode()&os.ModeCharDevice != 0; ok && fi.Mode()&os.ModeDevice != 0 && kind == (d.Kind == 'c') &&
+		st.Rdev == sys.DeviceNumber(d.Major, d.Minor) {
+		return nil // made by an earlier start
+	}
+	return err
 }
 
 // unhide replaces the masked proc and read-only sys by plain ones, for a
@@ -175,6 +220,13 @@ func (s *starter) buildRoot(rootfs *os.File, trees []*os.File) error {
 	}
 	if err := sys.AttachMount(rootfs, nil, newRoot); err != nil {
 		return err
+	}
+	for i := range s.plan.Devices {
+		if d := &s.plan.Devices[i]; !inDev(d) {
+			if err := makeDeviceIn(rootfs, d); err != nil {
+				return failf(125, "make device %s: %v", d.Path, err)
+			}
+		}
 	}
 	for _, dir := range []string{"/proc", "/dev", "/sys"} {
 		target, err := systemDir(rootfs, dir)
