@@ -191,8 +191,9 @@ func (r *Runtime) Exec(target Process, _ *ExecPlan) (*Parked, error) {
 		if r.cgroups.crowded(target.Cgroup) {
 			return nil, &StartError{Code: 126, Msg: noRoom}
 		}
-		// A pid namespace that ends takes in no process: out of memory, it says.
-		if errors.Is(err, syscall.ENOMEM) && target.ends() {
+		// A pid namespace that ends takes in no process: out of memory, it says,
+		// or, when it has ended, no such process.
+		if (errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ESRCH)) && target.ends() {
 			return nil, ErrNotRunning
 		}
 		return nil, fmt.Errorf("start a process in the container: %w", err)
