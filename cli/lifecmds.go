@@ -4,12 +4,28 @@ package cli
 func lifeCommands() []command {
 	return []command{
 		{
+			names: []string{"diff", "container diff"}, usage: "CONTAINER", args: exactly(1), noOptions: true,
+			short: "Inspect changes to files or directories on a container's filesystem", setup: setupDiff,
+		},
+		{
 			names: []string{"pause", "container pause"}, usage: "CONTAINER [CONTAINER...]", args: atLeast(1), noOptions: true,
 			short: "Pause all processes within one or more containers", setup: setupPause,
 		},
 		{
+			names: []string{"port", "container port"}, usage: "CONTAINER [PRIVATE_PORT[/PROTO]]", args: between(1, 2), noOptions: true,
+			short: "List port mappings or a specific mapping for the container", setup: setupPort,
+		},
+		{
 			names: []string{"rename", "container rename"}, usage: "CONTAINER NEW_NAME", args: exactly(2), noOptions: true,
 			short: "Rename a container", setup: setupRename,
+		},
+		{
+			names: []string{"stats", "container stats"}, usage: "[CONTAINER...]", args: atLeast(0),
+			short: "Display a live stream of container(s) resource usage statistics", setup: setupStats,
+		},
+		{
+			names: []string{"top", "container top"}, usage: "CONTAINER [ps OPTIONS]", args: atLeast(1), passArgs: true, noOptions: true,
+			short: "Display the running processes of a container", setup: setupTop,
 		},
 		{
 			names: []string{"unpause", "container unpause"}, usage: "CONTAINER [CONTAINER...]", args: atLeast(1), noOptions: true,

@@ -32,26 +32,18 @@ compose
 config
 context
 cp
-diff
 network
 node
 plugin
-port
 secret
 service
 stack
-stats
 swarm
-top
 trust
 update
 volume
 container commit
 container cp
-container diff
-container port
-container stats
-container top
 container update
 image build
 manifest annotate

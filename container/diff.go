@@ -1,0 +1,213 @@
+package container
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"tug/errs"
+	"tug/layer"
+	"tug/sys"
+)
+
+// Change is a path of a container's root file system that is not as in its
+// image. Paths begin with a slash.
+type Change struct {
+	Kind layer.ChangeKind
+	Path string
+}
+
+// Diff lists what a container has added, changed and deleted, running or not,
+// each directory before what is in it. It looks at the writable layer, and at
+// the names in the image's layers if there is anything in it. A directory counts
+// as changed when something in it does; a file that was copied up does, also if
+// its bytes are the same. Of what was added to make place for mounts nothing is
+// said.
+//
+// What the container has written is hostile; see Export.
+func (c *Containers) Diff(ctx context.Context, name string) ([]Change, error) {
+	s, err := c.Find(name)
+	if err != nil {
+		return nil, err
+	}
+	upper, err := os.Open(c.UpperDir(s.ID))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, gone := os.Lstat(c.path(s.ID)); errors.Is(gone, fs.ErrNotExist) {
+			return nil, noSuch(name)
+		}
+		return nil, errs.New(errs.Corrupt, "container %s: its writable layer is missing", s.Name).WithHint("see: tug system check")
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer upper.Close()
+	d := &differ{ctx: ctx, placed: map[string]bool{}}
+	names, err := namesIn(upper)
+	if err != nil || len(names) == 0 {
+		return nil, err
+	}
+	m, err := c.layers.Tree(ctx, s.Layers)
+	if err == nil {
+		defer m.Close()
+		err = d.dir("", m.Root, upper, names, false)
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("compare container %s with its image: %w", s.Name, err)
+	}
+	return d.all, nil
+}
+
+// differ is one run of Diff.
+type differ struct {
+	ctx    context.Context
+	all    []Change
+	placed map[string]bool // directories in which something was made for a mount
+}
+
+// isPlace reports whether a path is where every container has something
+// mounted. tug makes what the image lacks there.
+func isPlace(path string) bool {
+	switch path {
+	case "dev", "proc", "sys", "etc", "etc/hosts", "etc/hostname", "etc/resolv.conf":
+		return true
+	}
+	return false
+}
+
+func (d *differ) add(kind layer.ChangeKind, path string) {
+	d.all = append(d.all, Change{kind, "/" + path})
+}
+
+// namesIn lists a directory, in the order of bytes.
+func namesIn(dir *os.File) ([]string, error) {
+	names, err := dir.Readdirnames(-1)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // removed just now
+	}
+	slices.Sort(names)
+	return names, err
+}
+
+func child(low *layer.Node, name string) *layer.Node {
+	if low == nil {
+		return nil
+	}
+	i, ok := slices.BinarySearchFunc(low.Children, name, func(n *layer.Node, name string) int { return cmp.Compare(n.Name, name) })
+	if !ok {
+		return nil
+	}
+	return low.Children[i]
+}
+
+// dir compares a directory of the writable layer, in which are names, with the
+// layers' one, low, which may be nil. When that is hidden, what is not in the
+// writable layer is deleted.
+func (d *differ) dir(path string, low *layer.Node, up *os.File, names []string, hidden bool) error {
+	if err := d.ctx.Err(); err != nil {
+		return err
+	}
+	if len(path) > maxExportPath || strings.Count(path, "/") > maxExportDepth {
+		return errs.New(errs.Unsupported, "the path %.40s... is too long or too deep", path)
+	}
+	if hidden && low != nil {
+		for _, n := range low.Children {
+			names = append(names, n.Name)
+		}
+		slices.Sort(names)
+		names = slices.Compact(names)
+	}
+	for _, name := range names {
+		if err := d.entry(join(path, name), name, child(low, name), up, hidden); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entry compares one name.
+func (d *differ) entry(path, name string, low *layer.Node, up *os.File, hidden bool) error {
+	f, err := sys.OpenPathAt(up, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if hidden && low != nil {
+			d.add(layer.Removed, path)
+		}
+		return nil // or it was removed just now
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return errors.New("stat: unknown kind of result")
+	}
+	kind := st.Mode & syscall.S_IFMT
+	switch {
+	case kind == syscall.S_IFCHR && st.Rdev == 0:
+		if low != nil {
+			d.add(layer.Removed, path)
+		}
+		return nil
+	case low == nil && kind == syscall.S_IFREG && st.Size == 0 && isPlace(path):
+		d.placed["etc"] = true
+		return nil
+	case low != nil:
+		d.add(layer.Changed, path)
+	default:
+		d.add(layer.Added, path)
+	}
+	if kind != syscall.S_IFDIR {
+		return nil
+	}
+	return d.subdirectory(path, low, f, st, hidden)
+}
+
+// subdirectory goes on with a directory that is noted as changed, and forgets
+// that note when nothing is.
+func (d *differ) subdirectory(path string, low *layer.Node, f *os.File, st *syscall.Stat_t, hidden bool) error {
+	later := false // only its time differs, perhaps
+	same := low == nil && isPlace(path)
+	if low != nil {
+		attrs, err := sys.XattrsOf(f)
+		if err != nil {
+			return err
+		}
+		hidden = hidden || attrs["trusted.overlay.opaque"] == "y"
+		was := low.File(path)
+		same = low.IsDir() && was.Mode == st.Mode && was.UID == st.Uid && was.GID == st.Gid
+		later = was.Mtime.Unix() != st.Mtim.Sec
+	}
+	dir, err := sys.Reopen(f)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := namesIn(dir)
+	if err != nil {
+		return err
+	}
+	if low != nil && !low.IsDir() {
+		low = nil
+	}
+	before := len(d.all)
+	if err := d.dir(path, low, dir, names, hidden); err != nil {
+		return err
+	}
+	if same && (!later || d.placed[path]) && len(d.all) == before {
+		d.all = d.all[:before-1]
+	}
+	return nil
+}
