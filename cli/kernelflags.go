@@ -18,7 +18,8 @@ type kernelFlags struct {
 	annotations, sysctls mapValue
 	groups               list
 	shmSize              bytesValue
-	cgroupns             string
+	cgroupns, ipc        string
+	uts, userns          string
 	devices              deviceValue
 	deviceRules          list
 }
@@ -30,6 +31,9 @@ func (f *kernelFlags) define(fs *pflag.FlagSet) {
 	f.deviceRules.check = checkDeviceRule
 	fs.Var(&f.deviceRules, "device-cgroup-rule", "Add a rule to the cgroup allowed devices list")
 	fs.Var(&f.groups, "group-add", "Add additional groups to join")
+	fs.StringVar(&f.ipc, "ipc", "", "IPC mode to use: private (default), shareable, none or host")
+	fs.StringVar(&f.userns, "userns", "", "User namespace to use: host")
+	fs.StringVar(&f.uts, "uts", "", "UTS namespace to use: host")
 	fs.Var(&f.shmSize, "shm-size", "Size of /dev/shm")
 	f.sysctls.check = checkSysctl
 	fs.Var(&f.sysctls, "sysctl", "Sysctl options")
@@ -41,6 +45,37 @@ func (f *kernelFlags) set(h *spec.HostConfig) error {
 	if _, ok := h.Annotations[""]; ok {
 		return errors.New("invalid Annotation: the empty string is not permitted as an annotation key")
 	}
+	if err := f.setModes(h); err != nil {
+		return err
+	}
+	return runtime.CheckSysctls(h)
+}
+
+// setModes sets whose namespaces the container has.
+func (f *kernelFlags) setModes(h *spec.HostConfig) error {
+	switch f.ipc {
+	case "", "private":
+	case "none", "shareable", "host":
+		h.IpcMode = f.ipc
+	default:
+		if strings.HasPrefix(f.ipc, "container:") {
+			return fmt.Errorf("--ipc %s is not there yet", oneLine(f.ipc))
+		}
+		return fmt.Errorf("invalid IPC mode: %s", oneLine(f.ipc))
+	}
+	switch f.uts {
+	case "", "private":
+	case "host":
+		h.UTSMode = f.uts
+	default:
+		return errors.New("--uts: invalid UTS mode")
+	}
+	switch f.userns {
+	case "", "host":
+		h.UsernsMode = f.userns
+	default:
+		return errors.New("--userns: invalid USER mode")
+	}
 	switch f.cgroupns {
 	case "", "private":
 	case "host":
@@ -48,7 +83,7 @@ func (f *kernelFlags) set(h *spec.HostConfig) error {
 	default:
 		return errors.New("--cgroupns: invalid CGROUP mode")
 	}
-	return runtime.CheckSysctls(h)
+	return nil
 }
 
 // checkSysctl lets only those pass that the kernel keeps for each container.

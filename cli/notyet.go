@@ -120,11 +120,11 @@ func absentRunFlags(fs *pflag.FlagSet) {
 		"dns:list", "dns-opt:list", "dns-option:list", "dns-search:list", "expose:list", "gpus:gpu-request",
 		"health-cmd:string", "health-interval:duration", "health-retries:int", "health-start-interval:duration",
 		"health-start-period:duration", "health-timeout:duration", "io-maxbandwidth:bytes", "io-maxiops:uint", "ip:string", "ip6:string",
-		"ipc:string:-:private", "isolation:string:-:default", "link:list", "link-local-ip:list",
+		"isolation:string:-:default", "link:list", "link-local-ip:list",
 		"log-driver:string:-", "log-opt:list", "mac-address:string",
 		"mount:mount", "net-alias:list", "network-alias:list",
 		"pid:string:-:private", "publish,p:list", "publish-all,P:bool", "restart:string:no:-", "runtime:string:-",
-		"storage-opt:list", "umask:umask", "use-api-socket:bool", "userns:string:-:host", "uts:string:-:private",
+		"storage-opt:list", "umask:umask", "use-api-socket:bool",
 		"volume,v:list", "volume-driver:string", "volumes-from:list",
 	)
 	// These change nothing: tug has no health checks and no content trust yet.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -125,6 +126,9 @@ func (f *runFlags) check(h *spec.HostConfig) error {
 		if _, err := sys.ParseSignal(f.stopSignal); err != nil {
 			return err
 		}
+	}
+	if h.UTSMode == "host" && (f.hostname != "" || f.domainname != "") {
+		return errors.New("conflicting options: hostname and the UTS mode")
 	}
 	if len(f.hostname) > maxHostname {
 		return fmt.Errorf("invalid hostname '%s': it has more than %d characters", f.hostname, maxHostname)

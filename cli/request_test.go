@@ -131,6 +131,9 @@ func TestRequest(t *testing.T) {
 		})},
 		// Values that ask for what tug does anyway.
 		{"--restart no --ipc private --oom-kill-disable=false --disable-content-trust --log-driver= img", base(func(*container.Request) {})},
+		{"--ipc host --uts host --userns host img", base(func(r *container.Request) {
+			r.Host.IpcMode, r.Host.UTSMode, r.Host.UsernsMode = "host", "host", "host"
+		})},
 	} {
 		got, err := parseRun(t, strings.Fields(tt.args)...)
 		if err != nil {
@@ -204,6 +207,12 @@ func TestRequestErrors(t *testing.T) {
 		"--device /a:/b:r:w img":                           `invalid argument "/a:/b:r:w" for "--device" flag: bad format for path: /a:/b:r:w`,
 		"--device :/b img":                                 `invalid argument ":/b" for "--device" flag: bad format for path: :/b`,
 		"--device-cgroup-rule foo img":                     `invalid argument "foo" for "--device-cgroup-rule" flag: invalid device cgroup format 'foo'`,
+		"--ipc foo img":                                    "invalid IPC mode: foo",
+		"--ipc container:x img":                            "--ipc container:x is not there yet",
+		"--uts foo img":                                    "--uts: invalid UTS mode",
+		"--userns foo img":                                 "--userns: invalid USER mode",
+		"--uts host -h x img":                              "conflicting options: hostname and the UTS mode",
+		"--pid host img":                                   "run --pid host is not there yet",
 		"--ulimit x img":                                   `invalid argument "x" for "--ulimit" flag: invalid ulimit argument: x`,
 		"-e =x img":                                        `invalid argument "=x" for "-e, --env" flag: invalid environment variable: =x`,
 		"-a foo img":                                       `invalid argument "foo" for "-a, --attach" flag: valid streams are STDIN, STDOUT and STDERR`,

@@ -164,7 +164,7 @@ func describe(req *Request, img *image.Image) (*spec.Container, error) {
 }
 
 func defaultHostname(ctr *spec.Container) string {
-	if ctr.Host.NetworkMode == "host" {
+	if ctr.Host.NetworkMode == "host" || ctr.Host.UTSMode == "host" {
 		if h, err := os.Hostname(); err == nil {
 			return h
 		}

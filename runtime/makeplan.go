@@ -84,6 +84,15 @@ func makePlan(c *spec.Container) (*Plan, []string, error) {
 		NoNewPrivs: opts.noNewPrivs,
 	}}
 	p.Env = environment(p.Hostname, c.Tty, c.Config.Env, nil)
+	if c.Host.UTSMode == "host" {
+		p.Hostname, p.Domainname = "", "" // they are the host's
+	}
+	switch c.Host.IpcMode {
+	case "none":
+		p.ShmSize, p.NoShm = 0, true
+	case "host":
+		p.ShmSize = 0
+	}
 	p.Limits = limitsOf(&c.Host)
 	p.OOMScoreAdj = c.Host.OomScoreAdj
 	if p.Sysctls, err = sysctls(&c.Host); err != nil {
@@ -120,7 +129,7 @@ func MakeExecPlan(c *spec.Container, e *spec.ExecSpec) (*ExecPlan, error) {
 		User:        whole.User,
 		Groups:      whole.Groups,
 		Tty:         e.Tty,
-		Env:         environment(whole.Hostname, e.Tty, c.Config.Env, e.Env),
+		Env:         environment(hostname(c), e.Tty, c.Config.Env, e.Env),
 		Caps:        whole.Caps,
 		NoNewPrivs:  whole.NoNewPrivs,
 		Seccomp:     whole.Seccomp,
@@ -144,7 +153,7 @@ func hostname(c *spec.Container) string {
 	switch {
 	case c.Hostname != "":
 		return c.Hostname
-	case c.Host.NetworkMode == "host":
+	case c.Host.NetworkMode == "host" || c.Host.UTSMode == "host":
 		if name, err := os.Hostname(); err == nil {
 			return name
 		}

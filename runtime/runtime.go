@@ -93,8 +93,10 @@ type Process struct {
 // Namespaces says in what a process is parked; the zero value is what nearly
 // all containers want.
 type Namespaces struct {
-	HostNet     bool   // the host's network
-	HostCgroup  bool   // the host's view of the cgroups
+	HostNet     bool // the host's network
+	HostCgroup  bool // the host's view of the cgroups
+	HostIPC     bool
+	HostUTS     bool
 	Controllers string // cgroup controllers that only few containers need, with commas between
 }
 
@@ -102,6 +104,7 @@ type Namespaces struct {
 func NamespacesOf(c *spec.Container) Namespaces {
 	return Namespaces{
 		HostNet: c.Host.NetworkMode == "host", HostCgroup: c.Host.CgroupnsMode == "host",
+		HostIPC: c.Host.IpcMode == "host", HostUTS: c.Host.UTSMode == "host",
 		Controllers: spareControllers(&c.Host),
 	}
 }
@@ -145,13 +148,21 @@ func AsStartError(err error) *StartError {
 // decides. It does not wait for that work. The process holds no resources of a
 // container and ends by itself when this process dies.
 func (r *Runtime) Park(ns Namespaces) (*Parked, error) {
-	flags := uintptr(sys.CloneParent | sys.NewNS | sys.NewPID | sys.NewIPC | sys.NewUTS)
+	flags := uintptr(sys.CloneParent | sys.NewNS | sys.NewPID)
 	more := r.cgroups.asked(ns.Controllers)
 	args := []string{"tug-init", "init", r.cgroups.makeLayout(more)}
 	if ns.HostNet {
 		args = append(args, plan.HostNet)
 	} else {
 		flags |= sys.NewNet
+	}
+	if ns.HostIPC {
+		args = append(args, plan.HostIPC)
+	} else {
+		flags |= sys.NewIPC
+	}
+	if !ns.HostUTS {
+		flags |= sys.NewUTS
 	}
 	if ns.HostCgroup {
 		args = append(args, plan.HostCgroup)

@@ -46,6 +46,8 @@ func sysctls(h *spec.HostConfig) (all []plan.Option, err error) {
 			return nil, errs.New(errs.Invalid, "sysctl '%s' is not allowed", name).WithHint("it is the host's: set it there")
 		case netSysctl(name) && h.NetworkMode == "host":
 			return nil, errs.New(errs.Invalid, "sysctl %q not allowed in host network namespace", name)
+		case ipcSysctl(name) && h.IpcMode == "host":
+			return nil, errs.New(errs.Invalid, "sysctl %q is not allowed in the hosts ipc namespace", name)
 		}
 		all = append(all, plan.Option{Key: name, Value: value})
 	}

@@ -29,7 +29,11 @@ func TestSysctls(t *testing.T) {
 	if diff := cmp.Diff([]plan.Option{{Key: "kernel.sem", Value: "1"}, {Key: "net.b", Value: "2"}}, got); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
-	h.NetworkMode = "host"
+	h.IpcMode = "host"
+	if _, err := sysctls(h); !errs.Is(err, errs.Invalid) {
+		t.Errorf("kernel.sem in the host's IPC namespace: %v", err)
+	}
+	h.IpcMode, h.NetworkMode = "", "host"
 	if _, err := sysctls(h); !errs.Is(err, errs.Invalid) {
 		t.Errorf("net.b on the host's network: %v", err)
 	}

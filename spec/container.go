@@ -53,6 +53,9 @@ type HostConfig struct {
 	ShmSize      int64             `json:",omitempty"` // bytes of /dev/shm; 0 is DefaultShmSize
 	GroupAdd     []string          `json:",omitempty"` // names, from the container's group file, or numbers
 	Sysctls      map[string]string `json:",omitempty"`
+	IpcMode      string            `json:",omitempty"` // "none", "shareable" or "host"; empty is the container's own
+	UTSMode      string            `json:",omitempty"` // "host"; empty is the container's own
+	UsernsMode   string            `json:",omitempty"` // "host" or empty, which is the same yet
 	CgroupnsMode string            `json:",omitempty"` // "host"; empty is the container's own
 	Annotations  map[string]string `json:",omitempty"`
 

@@ -80,7 +80,7 @@ func protect(sock *os.File) {
 	}
 }
 
-// Init is `tug-init init LAYOUT [hostnet] [hostcgroup]`: it becomes process 1 of a
+// Init is `tug-init init LAYOUT [hostnet] [hostcgroup] [hostipc]`: it becomes process 1 of a
 // container. It parks, with all done that does not depend on the container,
 // until a plan comes; it executes the program when told to.
 func Init(args []string) int {

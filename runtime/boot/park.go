@@ -35,10 +35,17 @@ func park(layout string, kept []string) error {
 		return err
 	}
 	sys.Umask(0)
+	var shm *os.File
+	if slices.Contains(kept, plan.HostIPC) {
+		if shm, err = hostShm(); err != nil {
+			return fmt.Errorf("take along the host's /dev/shm: %w", err)
+		}
+		defer shm.Close()
+	}
 	if err := enterEmptyRoot(); err != nil {
 		return fmt.Errorf("leave the host's mounts: %w", err)
 	}
-	if err := mountCommon(); err != nil {
+	if err := mountCommon(shm); err != nil {
 		return err
 	}
 	if err := mountSys(layout, false); err != nil {
@@ -95,8 +102,27 @@ func enterEmptyRoot() error {
 	return sys.PivotInto(root)
 }
 
-// mountCommon mounts /proc and /dev in the empty root.
-func mountCommon() error {
+// hostShm makes a copy of the host's mount of /dev/shm. Its options are those
+// of the mount alone, the file system stays as it is.
+func hostShm() (*os.File, error) {
+	shm, err := sys.CloneTree(nil, "/dev/shm", false)
+	if err != nil {
+		return nil, err
+	}
+	err = sys.MakePrivate(shm)
+	if err == nil {
+		err = sys.SetMountAttr(shm, "", sys.AttrNoSuid|sys.AttrNoDev|sys.AttrNoExec, 0, false)
+	}
+	if err != nil {
+		shm.Close()
+		return nil, err
+	}
+	return shm, nil
+}
+
+// mountCommon mounts /proc and /dev in the empty root. shm is a mount for
+// /dev/shm, or nil for one of the container's own.
+func mountCommon(shm *os.File) error {
 	for _, dir := range []string{"/proc", "/sys", "/dev", newRoot} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			return err
@@ -136,10 +162,16 @@ func mountCommon() error {
 	if err := sys.Mount("devpts", "/dev/pts", "devpts", sys.MsNoSuid|sys.MsNoExec, devpts); err != nil {
 		return err
 	}
-	if err := sys.Mount("shm", "/dev/shm", "tmpfs", noexec, "mode=1777,size=65536k"); err != nil {
+	var err error
+	if shm != nil {
+		err = sys.AttachMount(shm, nil, "/dev/shm")
+	} else {
+		err = sys.Mount("shm", "/dev/shm", "tmpfs", noexec, "mode=1777,size=65536k")
+	}
+	if err != nil {
 		return err
 	}
-	err := sys.Mount("mqueue", "/dev/mqueue", "mqueue", noexec, "")
+	err = sys.Mount("mqueue", "/dev/mqueue", "mqueue", noexec, "")
 	if errors.Is(err, syscall.ENODEV) { // a kernel without POSIX queues
 		return os.Remove("/dev/mqueue")
 	}

@@ -156,6 +156,14 @@ func (s *starter) setKernel() error {
 			return failf(125, "set --shm-size %d: %v", n, err)
 		}
 	}
+	if s.plan.NoShm {
+		if err := sys.Unmount("/dev/shm"); err != nil {
+			return err
+		}
+		if err := os.Remove("/dev/shm"); err != nil {
+			return err
+		}
+	}
 	if len(s.plan.Sysctls) == 0 {
 		return nil
 	}

@@ -7,6 +7,7 @@ import "strconv"
 const (
 	HostNet    = "hostnet"
 	HostCgroup = "hostcgroup"
+	HostIPC    = "hostipc"
 )
 
 // Masked returns the paths a container must not see. They are Docker's: each

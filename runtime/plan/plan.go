@@ -55,6 +55,7 @@ type Plan struct {
 	Mounts     []Mount  `json:",omitempty"`
 	Devices    []Device `json:",omitempty"` // beyond the standard ones
 	ShmSize    int64    `json:",omitempty"` // of /dev/shm; 0 is as parked
+	NoShm      bool     `json:",omitempty"` // no /dev/shm
 	Sysctls    []Option `json:",omitempty"`
 }
 

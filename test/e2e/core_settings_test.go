@@ -5,6 +5,7 @@ package e2e
 import (
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -57,4 +58,56 @@ func TestCoreCgroupNamespace(t *testing.T) {
 	g.ok("run", "-d", "--name", "host", "--cgroupns", "host", image, "sleep", "1000")
 	same(t, "exec", g.ok("exec", "host", "readlink", "/proc/self/ns/cgroup"), ours)
 	same(t, "private", g.ok("inspect", "-f", "{{.HostConfig.CgroupnsMode}}", g.ok("create", "--cgroupns", "private", image)), "private")
+}
+
+func TestCoreHostNamespaces(t *testing.T) {
+	t.Parallel()
+	g := newBusybox(t)
+	ns := func(name string) string {
+		t.Helper()
+		s, err := os.Readlink("/proc/self/ns/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	hostname, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "uts", g.ok("run", "--rm", "--uts", "host", image, "sh", "-c", "readlink /proc/self/ns/uts; hostname; echo $HOSTNAME; cat /etc/hostname"),
+		ns("uts")+strings.Repeat("\n"+hostname, 3))
+	after, err := os.Hostname()
+	if err != nil || after != hostname {
+		t.Errorf("the host is called %s now, %v", after, err)
+	}
+	g.ok("run", "-d", "--name", "named", "--uts", "host", image, "sleep", "1000")
+	same(t, "exec", g.ok("exec", "named", "sh", "-c", "readlink /proc/self/ns/uts; echo $HOSTNAME"), ns("uts")+"\n"+hostname)
+	r := g.do(nil, "run", "--rm", "--uts", "host", image, "hostname", "mine")
+	if r.code == 0 {
+		t.Errorf("a container renamed the host: %v", r)
+	}
+
+	file, err := os.CreateTemp("/dev/shm", "tug-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.Close()
+	defer os.Remove(file.Name())
+	same(t, "ipc host", g.ok("run", "--rm", "--ipc", "host", "--shm-size", "8m", image, "sh", "-c", "readlink /proc/self/ns/ipc; ls "+file.Name()), ns("ipc")+"\n"+file.Name())
+	var before, now syscall.Statfs_t
+	if err := syscall.Statfs("/dev/shm", &before); err != nil {
+		t.Fatal(err)
+	}
+	g.ok("run", "--rm", "--ipc", "host", "--shm-size", "8m", image, "true")
+	if err := syscall.Statfs("/dev/shm", &now); err != nil || now.Blocks != before.Blocks {
+		t.Errorf("the host's /dev/shm has %d blocks now, not %d, %v", now.Blocks, before.Blocks, err)
+	}
+	if out := g.ok("run", "--rm", "--ipc", "none", image, "sh", "-c", "readlink /proc/self/ns/ipc; ls /dev"); strings.Contains(out, ns("ipc")) || strings.Contains(out, "shm") {
+		t.Errorf("ipc none: %s", out)
+	}
+	if out := g.ok("run", "--rm", "--ipc", "shareable", image, "sh", "-c", "readlink /proc/self/ns/ipc; ls "+file.Name()+" 2>&1; true"); strings.Contains(out, ns("ipc")) || !strings.Contains(out, "No such file") {
+		t.Errorf("ipc shareable: %s", out)
+	}
+	g.fails(125, args("run", "--rm", "--ipc", "host", "--sysctl", "kernel.shmmni=5", image, "true"), "hosts ipc namespace")
 }
