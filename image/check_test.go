@@ -136,10 +136,11 @@ func TestCheckAndRepair(t *testing.T) {
 		{"meta lies on opaque", func(w *ward) {
 			edit(w, w.layer(0, "meta.json"), func(m map[string]any) { m["Opaque"] = true })
 		}, "says Opaque true", "made it again", false, false, false},
-		{"extra file", func(w *ward) {
+		{"left file", func(w *ward) {
 			write(w.layer(0, ".new-1"), "x")
 			must(w, os.Chtimes(w.layer(0, ".new-1"), time.Time{}, time.Now().Add(-time.Hour)))
-		}, ".new-1 does not belong here", "made it again", true, false, false},
+		}, ".new-1 was left by a command", "made it again", true, false, true},
+		{"foreign file", func(w *ward) { write(w.layer(0, "x"), "x") }, "x does not belong here", "made it again", true, false, false},
 		{"open to all", func(w *ward) { must(w, os.Chmod(w.layer(0, "tar"), 0o644)) }, "tar has mode 0644 instead of 0600", "made it again", true, false, false},
 		{"directory open to all", func(w *ward) { must(w, os.Chmod(w.layer(0, ""), 0o755)) }, "has mode 0755 instead of 0700", "made it again", true, false, false},
 		{"config flipped", func(w *ward) { flip(w, config(w)) }, "other bytes than its digest", "fetched it again", true, false, false},

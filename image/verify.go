@@ -92,7 +92,11 @@ func (s *Images) Verify(ctx context.Context, name string) (*Verified, error) {
 		if info, err := s.layers.Info(d); err == nil {
 			v.Bytes += info.Size
 		}
-		v.Faults = append(v.Faults, s.layerFaults(d, found[d])...)
+		for _, f := range s.layerFaults(d, found[d]) {
+			if f.Object != Leftover { // which says nothing about the image
+				v.Faults = append(v.Faults, f)
+			}
+		}
 	}
 	if cfg != nil && len(v.Faults) == 0 {
 		if stack, ok := s.expectedStack(ctx, cfg.RootFS.DiffIDs); ok && !slices.Equal(stack, r.stack()) {
@@ -241,7 +245,11 @@ func (s *Images) layerFaults(d spec.Digest, faults []layer.Fault) []Fault {
 		if f.File != "" {
 			path += "/" + f.File
 		}
-		out = append(out, Fault{Object: "layer", ID: d.Short(), Path: path, What: f.What, Effect: layerEffect(f.Kind)})
+		object := "layer"
+		if f.Kind == layer.FaultLeft {
+			object = Leftover
+		}
+		out = append(out, Fault{Object: object, ID: d.Short(), Path: path, What: f.What, Effect: layerEffect(f.Kind)})
 	}
 	return out
 }

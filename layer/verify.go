@@ -42,6 +42,7 @@ const (
 	FaultTree                   // fs/: made again from the tar when needed
 	FaultMode                   // permissions
 	FaultExtra                  // a file that does not belong there
+	FaultLeft                   // a temporary file that a killed command left
 )
 
 // Check compares a layer's directory with the digest that is its name. With
@@ -165,10 +166,12 @@ func (c *checking) entry(name string) error {
 		}
 		return nil // its permissions are the image's
 	default:
-		if strings.HasPrefix(name, ".new-") && time.Since(fi.ModTime()) < beingMade {
-			return nil
+		switch {
+		case !strings.HasPrefix(name, ".new-") || !fi.Mode().IsRegular():
+			c.fault(FaultExtra, name, "does not belong here")
+		case time.Since(fi.ModTime()) > beingMade:
+			c.fault(FaultLeft, name, "was left by a command that was killed")
 		}
-		c.fault(FaultExtra, name, "does not belong here")
 		return nil
 	}
 	switch {
@@ -560,7 +563,7 @@ func (l *Layers) Mend(ctx context.Context, d spec.Digest, faults []Fault) error 
 				mode = 0o700
 			}
 			err = os.Chmod(path, mode)
-		case FaultExtra:
+		case FaultExtra, FaultLeft:
 			err = os.RemoveAll(path)
 		case FaultTree:
 			err = l.discard(l.path(d, dirFS))
