@@ -318,9 +318,14 @@ func (g *tug) close() {
 	if m := mountsWith(g.dir); len(m) > 0 {
 		g.t.Errorf("left mounted: %v", m)
 	}
-	if err := os.RemoveAll(g.dir); err != nil {
-		g.t.Errorf("cleaning up: %v", err)
-	}
+	eventually(g.t, 20*time.Second, func() string {
+		if err := os.RemoveAll(g.dir); err != nil {
+			// A command may have begun a keeper with its last breath.
+			g.endProcesses()
+			return "cleaning up: " + err.Error()
+		}
+		return ""
+	})
 }
 
 // endProcesses has the supervisor end at once instead of after a quiet while,
