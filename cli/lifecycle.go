@@ -92,7 +92,9 @@ func setupStopping(a *app, fs *pflag.FlagSet, again bool) func([]string) error {
 		}
 		return a.together(args, verb, nil, func(e *engine.Engine, id string) error {
 			if again {
-				return e.Containers.Restart(a.ctx, id, sig, wait)
+				warnings, err := e.Containers.Restart(a.ctx, id, sig, wait)
+				a.startWarnings(warnings)
+				return err
 			}
 			return e.Containers.Stop(a.ctx, id, sig, wait)
 		})

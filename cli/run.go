@@ -129,10 +129,12 @@ func (c *cidfile) finish(ctr *spec.Container, err error) error {
 }
 
 func (a *app) startDetached(e *engine.Engine, c *spec.Container) error {
-	if err := e.Containers.Start(a.ctx, c.ID); err != nil {
+	warnings, err := e.Containers.Start(a.ctx, c.ID)
+	if err != nil {
 		a.discard(e, c)
 		return err
 	}
+	a.startWarnings(warnings)
 	return a.printf("%s\n", c.ID)
 }
 
@@ -231,9 +233,11 @@ func (a *app) start(e *engine.Engine, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := e.Containers.Start(a.ctx, c.ID); err != nil {
+	warnings, err := e.Containers.Start(a.ctx, c.ID)
+	if err != nil {
 		return err
 	}
+	a.startWarnings(warnings)
 	return a.printf("%s\n", name)
 }
 

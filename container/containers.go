@@ -199,23 +199,24 @@ func (c *Containers) idByName(name string) string {
 // comes before Start.
 func (c *Containers) Warm() { c.client.Warm() }
 
-// Start starts a container; one that runs already is left alone.
-func (c *Containers) Start(ctx context.Context, id string) error {
+// Start starts a container; one that runs already is left alone. The warnings
+// tell what of its settings this machine cannot do.
+func (c *Containers) Start(ctx context.Context, id string) (warnings []string, err error) {
 	st, err := c.state(id)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if st.Paused {
-		return errs.New(errs.Conflict, "cannot start a paused container, try unpause instead")
+		return nil, errs.New(errs.Conflict, "cannot start a paused container, try unpause instead")
 	}
 	if st.Status == spec.StatusRunning {
-		return nil
+		return nil, nil
 	}
-	_, err = c.client.Start(ctx, id)
+	warnings, err = c.client.Start(ctx, id)
 	if errs.Is(err, errs.Conflict) && c.runs(id) {
-		return nil // another command was faster
+		return nil, nil // another command was faster
 	}
-	return err
+	return warnings, err
 }
 
 // runs reports whether the container is running.
@@ -317,18 +318,18 @@ func (c *Containers) Stop(ctx context.Context, id string, sig syscall.Signal, ti
 }
 
 // Restart is Stop, then Start.
-func (c *Containers) Restart(ctx context.Context, id string, sig syscall.Signal, timeout *int) error {
+func (c *Containers) Restart(ctx context.Context, id string, sig syscall.Signal, timeout *int) (warnings []string, err error) {
 	if err := c.Stop(ctx, id, sig, timeout); err != nil {
-		return err
+		return nil, err
 	}
-	if err := c.Start(ctx, id); err != nil {
-		return err
+	if warnings, err = c.Start(ctx, id); err != nil {
+		return nil, err
 	}
 	ctr, err := c.config(id)
 	if err == nil {
 		c.did(ctr, "restart")
 	}
-	return nil // one with --rm may be gone already
+	return warnings, nil // one with --rm may be gone already
 }
 
 func ignoreNotRunning(err error) error {

@@ -94,6 +94,36 @@ func TestCoreOOMSettings(t *testing.T) {
 	}
 }
 
+// What a start cannot do is said whoever starts, on standard error.
+func TestCoreStartWarnings(t *testing.T) {
+	t.Parallel()
+	g := newBusybox(t)
+	limit, want := args("-m", "64m", "--oom-kill-disable"), "WARNING: Your kernel does not support OomKillDisable. OomKillDisable discarded.\n"
+	if !onV2() {
+		b, err := os.ReadFile("/proc/self/status")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if hasCapability(t, string(b), 24) {
+			t.Skip("this machine can do all")
+		}
+		limit, want = args("--cap-add", "SYS_RESOURCE"), "WARNING: tug itself does not have CAP_SYS_RESOURCE, so the container does not get it\n"
+	}
+	r := g.do(nil, append(append(args("run", "-d", "--name", "one"), limit...), image, "sleep", "1000")...)
+	if r.code != 0 || r.stderr != want || len(r.stdout) != 65 {
+		t.Errorf("run -d: %v", r)
+	}
+	for _, a := range [][]string{args("restart", "-t", "0", "one"), args("stop", "-t", "0", "one"), args("start", "one")} {
+		said := want
+		if a[0] == "stop" {
+			said = ""
+		}
+		if r := g.do(nil, a...); r.code != 0 || r.stderr != said || r.stdout != "one\n" {
+			t.Errorf("%s: %v", a[0], r)
+		}
+	}
+}
+
 // The limits are there for an exec too, and after all that tug has is killed
 // the cgroups of the rare controllers go like the others (see close).
 func TestCoreRareCgroups(t *testing.T) {
