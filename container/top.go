@@ -3,9 +3,7 @@ package container
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -163,11 +161,8 @@ func hostProcesses(pids []int) *Processes {
 	p := &Processes{Titles: strings.Fields("UID PID PPID C STIME TTY TIME CMD")}
 	v := newProcView()
 	for _, pid := range pids {
-		row, err := v.row(pid)
-		if err == nil {
+		if row, err := v.row(pid); err == nil {
 			p.Rows = append(p.Rows, row)
-		} else if !errors.Is(err, os.ErrNotExist) {
-			continue
 		}
 	}
 	return p
