@@ -4,6 +4,10 @@ package cli
 func lifeCommands() []command {
 	return []command{
 		{
+			names: []string{"commit", "container commit"}, usage: "CONTAINER [REPOSITORY[:TAG]]", args: between(1, 2),
+			short: "Create a new image from a container's changes", setup: setupCommit,
+		},
+		{
 			names: []string{"diff", "container diff"}, usage: "CONTAINER", args: exactly(1), noOptions: true,
 			short: "Inspect changes to files or directories on a container's filesystem", setup: setupDiff,
 		},

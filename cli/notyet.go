@@ -27,7 +27,6 @@ build
 builder
 buildx
 checkpoint
-commit
 compose
 config
 context
@@ -42,7 +41,6 @@ swarm
 trust
 update
 volume
-container commit
 container cp
 container update
 image build

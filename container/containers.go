@@ -10,6 +10,7 @@
 //	upper/ work/ the writable layer (overlayfs)               the kernel
 //	log/         CRI log files                                the supervisor
 //	hosts hostname resolv.conf  bound into the container      Create
+//	committing   it is there while commit has it paused       Commit
 //
 // A state is derived from these, never stored: no start.json is created; an
 // exit.json of the same process is exited; else the process lives, or it was
@@ -78,9 +79,12 @@ const (
 	fileConfig = "config.json"
 	fileStart  = "start.json"
 	fileExit   = "exit.json"
-	dirUpper   = "upper"
-	dirWork    = "work"
-	dirLog     = "log"
+
+	fileCommitting = "committing"
+
+	dirUpper = "upper"
+	dirWork  = "work"
+	dirLog   = "log"
 )
 
 func (c *Containers) path(id string, elem ...string) string {

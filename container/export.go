@@ -277,7 +277,7 @@ func header(path string, mode, uid, gid uint32, mtime time.Time) *tar.Header {
 func addXattrs(h *tar.Header, attrs map[string]string) {
 	total := 0
 	for _, name := range sortedNames(attrs) {
-		if strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.") || name == "security.selinux" || strings.Contains(name, "=") {
+		if ownAttr(name) {
 			continue
 		}
 		if total += len(name) + len(attrs[name]); total > maxExportAttrs {

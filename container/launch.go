@@ -68,6 +68,7 @@ func (s *Starter) Launch(_ context.Context, id, token string) (l *supervisor.Lau
 	if err != nil {
 		return nil, err
 	}
+	os.Remove(s.path(id, fileCommitting)) // of a commit that did not survive the last run
 	l = &supervisor.Launch{
 		Run:  supervisor.Run{ID: id, Token: token, Number: run, Sync: !ctr.Host.AutoRemove, About: about(&ctr.Container)},
 		Plan: plan, Warnings: warnings,

@@ -70,6 +70,7 @@ func (c *Containers) whileRunning(id string, f func(*startRecord) error) error {
 	if err != nil {
 		return err
 	}
+	c.goOnAfterCommit(id, r)
 	if err = f(r); err != nil && !r.alive() {
 		return errNotRunning(id)
 	}

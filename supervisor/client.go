@@ -247,6 +247,17 @@ func (c *Client) Wait(ctx context.Context, id string) (code int, running bool, e
 	}
 }
 
+// Guard has the supervisor let a container go on should the caller, who is to
+// pause it and holds its lock, be killed.
+func (c *Client) Guard(ctx context.Context, id string) error {
+	got, _, files, err := c.ask(ctx, &request{Op: opGuard, ID: id}, true)
+	if err != nil {
+		return err
+	}
+	sys.CloseAll(files)
+	return got.Close()
+}
+
 // Ping tells about the running supervisor; ok is false when there is none.
 func (c *Client) Ping(ctx context.Context) (pid, running int, backend string, ok bool) {
 	got, a, _, err := c.ask(ctx, &request{Op: opPing}, false)

@@ -118,6 +118,7 @@ func (w *world) Began(l Run, p runtime.Process) error {
 func (w *world) Failed(Run, error) {}
 func (w *world) Ended(Run)         {}
 
+func (w *world) Guard(string)                                    {}
 func (w *world) ExecBegan(string, string, []string, event.Cause) {}
 func (w *world) ExecEnded(string, string, int)                   {}
 func (w *world) Attached(string, event.Cause)                    {}

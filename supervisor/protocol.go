@@ -47,6 +47,7 @@ const (
 	opAttach = "attach" // attach to the running container ID, or to Key with Resume
 	opExec   = "exec"   // run Exec in container ID
 	opWait   = "wait"   // until container ID is not running
+	opGuard  = "guard"  // let container ID go on when the command that pauses it dies
 	opPing   = "ping"
 )
 

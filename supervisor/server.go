@@ -73,6 +73,9 @@ func (s *Supervisor) dispatch(c conn, req *request) (*session, error) {
 		return s.attach(c, req)
 	case opWait:
 		return nil, s.wait(c, req)
+	case opGuard:
+		s.cfg.Starter.Guard(req.ID)
+		return nil, c.send(frameAnswer, answer{})
 	case opPing:
 		s.mu.Lock()
 		n := len(s.main)

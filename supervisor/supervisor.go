@@ -47,6 +47,10 @@ type Starter interface {
 	ExecBegan(id, exec string, args []string, by event.Cause)
 	ExecEnded(id, exec string, code int)
 	Attached(id string, by event.Cause)
+	// Guard lets the container id go on when the command that has paused it for
+	// a while, with the container's lock held, is killed. It does not wait for
+	// that.
+	Guard(id string)
 	// Began records, before the program runs, which process it is. Recording
 	// the same run again changes nothing.
 	Began(r Run, p runtime.Process) error
@@ -236,6 +240,9 @@ func (s *Supervisor) goOn(p *procIO) {
 	if p.startErr = err; err == nil {
 		p.pump()
 		s.orphanInput(p)
+		if !p.note.Exec {
+			s.cfg.Starter.Guard(p.note.ID)
+		}
 		go s.finish(p)
 		return
 	}
