@@ -247,7 +247,7 @@ func toHostConfigJSON(c *container.Summary) hostConfigJSON {
 		LogConfig:   logConfigJSON{Type: "cri", Config: map[string]string{}},
 		NetworkMode: h.NetworkMode, PortBindings: map[string]any{}, RestartPolicy: restartJSON{Name: "no"},
 		AutoRemove: h.AutoRemove, CapAdd: h.CapAdd, CapDrop: h.CapDrop, CgroupnsMode: orElse(h.CgroupnsMode, "private"), GroupAdd: h.GroupAdd, Sysctls: h.Sysctls, Annotations: h.Annotations,
-		DNS: []string{}, DNSOptions: []string{}, DNSSearch: []string{}, IpcMode: orElse(h.IpcMode, "private"), UTSMode: h.UTSMode, UsernsMode: h.UsernsMode,
+		DNS: []string{}, DNSOptions: []string{}, DNSSearch: []string{}, IpcMode: orElse(h.IpcMode, "private"), PidMode: h.PidMode, UTSMode: h.UTSMode, UsernsMode: h.UsernsMode,
 		Privileged: h.Privileged, ReadonlyRootfs: h.ReadonlyRootfs, SecurityOpt: h.SecurityOpt, Tmpfs: h.Tmpfs,
 		ShmSize: h.ShmSize, Runtime: "tug", Memory: h.Memory, NanoCPUs: h.NanoCPUs, PidsLimit: h.PidsLimit,
 		Devices: notNil(h.Devices), DeviceCgroupRules: h.DeviceCgroupRules, Ulimits: notNil(h.Ulimits), MaskedPaths: maskedPaths(h), ReadonlyPaths: readonlyPaths(h),

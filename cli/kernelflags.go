@@ -18,7 +18,7 @@ type kernelFlags struct {
 	annotations, sysctls mapValue
 	groups               list
 	shmSize              bytesValue
-	cgroupns, ipc        string
+	cgroupns, ipc, pid   string
 	uts, userns          string
 	devices              deviceValue
 	deviceRules          list
@@ -31,7 +31,8 @@ func (f *kernelFlags) define(fs *pflag.FlagSet) {
 	f.deviceRules.check = checkDeviceRule
 	fs.Var(&f.deviceRules, "device-cgroup-rule", "Add a rule to the cgroup allowed devices list")
 	fs.Var(&f.groups, "group-add", "Add additional groups to join")
-	fs.StringVar(&f.ipc, "ipc", "", "IPC mode to use: private (default), shareable, none or host")
+	fs.StringVar(&f.ipc, "ipc", "", "IPC mode to use: private (default), shareable, none, host or container:NAME")
+	fs.StringVar(&f.pid, "pid", "", "PID namespace to use: host or container:NAME")
 	fs.StringVar(&f.userns, "userns", "", "User namespace to use: host")
 	fs.StringVar(&f.uts, "uts", "", "UTS namespace to use: host")
 	fs.Var(&f.shmSize, "shm-size", "Size of /dev/shm")
@@ -53,15 +54,19 @@ func (f *kernelFlags) set(h *spec.HostConfig) error {
 
 // setModes sets whose namespaces the container has.
 func (f *kernelFlags) setModes(h *spec.HostConfig) error {
-	switch f.ipc {
-	case "", "private":
-	case "none", "shareable", "host":
+	switch {
+	case f.ipc == "", f.ipc == "private":
+	case f.ipc == "none", f.ipc == "shareable", f.ipc == "host", joins(f.ipc):
 		h.IpcMode = f.ipc
 	default:
-		if strings.HasPrefix(f.ipc, "container:") {
-			return fmt.Errorf("--ipc %s is not there yet", oneLine(f.ipc))
-		}
 		return fmt.Errorf("invalid IPC mode: %s", oneLine(f.ipc))
+	}
+	switch {
+	case f.pid == "", f.pid == "private":
+	case f.pid == "host", joins(f.pid):
+		h.PidMode = f.pid
+	default:
+		return errors.New("--pid: invalid PID mode")
 	}
 	switch f.uts {
 	case "", "private":
@@ -84,6 +89,12 @@ func (f *kernelFlags) setModes(h *spec.HostConfig) error {
 		return errors.New("--cgroupns: invalid CGROUP mode")
 	}
 	return nil
+}
+
+// joins reports whether a mode names a container.
+func joins(mode string) bool {
+	name, ok := strings.CutPrefix(mode, spec.JoinPrefix)
+	return ok && name != ""
 }
 
 // checkSysctl lets only those pass that the kernel keeps for each container.

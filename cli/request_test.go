@@ -131,8 +131,11 @@ func TestRequest(t *testing.T) {
 		})},
 		// Values that ask for what tug does anyway.
 		{"--restart no --ipc private --oom-kill-disable=false --disable-content-trust --log-driver= img", base(func(*container.Request) {})},
-		{"--ipc host --uts host --userns host img", base(func(r *container.Request) {
-			r.Host.IpcMode, r.Host.UTSMode, r.Host.UsernsMode = "host", "host", "host"
+		{"--ipc host --uts host --userns host --pid host img", base(func(r *container.Request) {
+			r.Host.IpcMode, r.Host.UTSMode, r.Host.UsernsMode, r.Host.PidMode = "host", "host", "host", "host"
+		})},
+		{"--ipc container:a --pid container:b img", base(func(r *container.Request) {
+			r.Host.IpcMode, r.Host.PidMode = "container:a", "container:b"
 		})},
 	} {
 		got, err := parseRun(t, strings.Fields(tt.args)...)
@@ -208,11 +211,11 @@ func TestRequestErrors(t *testing.T) {
 		"--device :/b img":                                 `invalid argument ":/b" for "--device" flag: bad format for path: :/b`,
 		"--device-cgroup-rule foo img":                     `invalid argument "foo" for "--device-cgroup-rule" flag: invalid device cgroup format 'foo'`,
 		"--ipc foo img":                                    "invalid IPC mode: foo",
-		"--ipc container:x img":                            "--ipc container:x is not there yet",
+		"--ipc container: img":                             "invalid IPC mode: container:",
 		"--uts foo img":                                    "--uts: invalid UTS mode",
 		"--userns foo img":                                 "--userns: invalid USER mode",
 		"--uts host -h x img":                              "conflicting options: hostname and the UTS mode",
-		"--pid host img":                                   "run --pid host is not there yet",
+		"--pid container: img":                             "--pid: invalid PID mode",
 		"--ulimit x img":                                   `invalid argument "x" for "--ulimit" flag: invalid ulimit argument: x`,
 		"-e =x img":                                        `invalid argument "=x" for "-e, --env" flag: invalid environment variable: =x`,
 		"-a foo img":                                       `invalid argument "foo" for "-a, --attach" flag: valid streams are STDIN, STDOUT and STDERR`,

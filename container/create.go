@@ -46,6 +46,9 @@ func (c *Containers) Create(req Request, img *image.Image) (*spec.Container, err
 	if err != nil {
 		return nil, err
 	}
+	if err := c.settle(&ctr.Host); err != nil {
+		return nil, err
+	}
 	release, err := c.takeName(ctr, req.Name)
 	if err != nil {
 		return nil, err

@@ -77,6 +77,9 @@ func (s *Starter) Launch(_ context.Context, id, token string) (l *supervisor.Lau
 		LogDir: s.path(id, dirLog), Record: s.path(id, fileExit),
 		Release: func() { lock.Close() },
 	}
+	if err := s.join(&l.Namespaces, &ctr.Host); err != nil {
+		return nil, err
+	}
 	if err := s.mount(l, &ctr.Container); err != nil {
 		sys.CloseAll(append(l.Files.Trees, l.Files.RootFS))
 		return nil, err

@@ -87,11 +87,11 @@ func makePlan(c *spec.Container) (*Plan, []string, error) {
 	if c.Host.UTSMode == "host" {
 		p.Hostname, p.Domainname = "", "" // they are the host's
 	}
-	switch c.Host.IpcMode {
-	case "none":
+	switch mode := c.Host.IpcMode; {
+	case mode == "none":
 		p.ShmSize, p.NoShm = 0, true
-	case "host":
-		p.ShmSize = 0
+	case mode == "host", strings.HasPrefix(mode, spec.JoinPrefix):
+		p.ShmSize = 0 // it is another's
 	}
 	p.Limits = limitsOf(&c.Host)
 	p.OOMScoreAdj = c.Host.OomScoreAdj

@@ -97,14 +97,21 @@ type Namespaces struct {
 	HostCgroup  bool // the host's view of the cgroups
 	HostIPC     bool
 	HostUTS     bool
-	Controllers string // cgroup controllers that only few containers need, with commas between
+	HostPID     bool
+	PID, IPC    Process // first process of the container to share the namespace with; zero for none
+	Controllers string  // cgroup controllers that only few containers need, with commas between
 }
 
-// NamespacesOf returns what a container needs.
+// Outlive reports whether processes of the container can outlive its first
+// one: the kernel ends them with it only in a pid namespace of their own.
+func (ns Namespaces) Outlive() bool { return ns.HostPID || ns.PID.Pid != 0 }
+
+// NamespacesOf returns what a container needs, without the containers that it
+// shares namespaces with.
 func NamespacesOf(c *spec.Container) Namespaces {
 	return Namespaces{
 		HostNet: c.Host.NetworkMode == "host", HostCgroup: c.Host.CgroupnsMode == "host",
-		HostIPC: c.Host.IpcMode == "host", HostUTS: c.Host.UTSMode == "host",
+		HostIPC: c.Host.IpcMode == "host", HostUTS: c.Host.UTSMode == "host", HostPID: c.Host.PidMode == "host",
 		Controllers: spareControllers(&c.Host),
 	}
 }
@@ -148,7 +155,7 @@ func AsStartError(err error) *StartError {
 // decides. It does not wait for that work. The process holds no resources of a
 // container and ends by itself when this process dies.
 func (r *Runtime) Park(ns Namespaces) (*Parked, error) {
-	flags := uintptr(sys.CloneParent | sys.NewNS | sys.NewPID)
+	flags := uintptr(sys.CloneParent | sys.NewNS)
 	more := r.cgroups.asked(ns.Controllers)
 	args := []string{"tug-init", "init", r.cgroups.makeLayout(more)}
 	if ns.HostNet {
@@ -156,28 +163,56 @@ func (r *Runtime) Park(ns Namespaces) (*Parked, error) {
 	} else {
 		flags |= sys.NewNet
 	}
-	if ns.HostIPC {
-		args = append(args, plan.HostIPC)
-	} else {
-		flags |= sys.NewIPC
-	}
 	if !ns.HostUTS {
 		flags |= sys.NewUTS
 	}
 	if ns.HostCgroup {
 		args = append(args, plan.HostCgroup)
 	}
-	slot, err := r.cgroups.create(more)
-	if err != nil {
+	s := spawn{args: args, flags: flags}
+	if err := s.share(ns); err != nil {
 		return nil, err
 	}
-	p, err := r.spawn(spawn{args: args, flags: flags, slot: slot})
+	defer sys.CloseAll([]*os.File{s.pidns, s.join})
+	var err error
+	if s.slot, err = r.cgroups.create(more); err != nil {
+		return nil, err
+	}
+	p, err := r.spawn(s)
 	if err != nil {
-		r.cgroups.removeLater(slot)
+		r.cgroups.removeLater(s.slot)
+		if s.pidns != nil && (errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ESRCH)) && ns.PID.ends() {
+			return nil, ErrNotRunning
+		}
 		return nil, fmt.Errorf("park a process: %w", err)
 	}
 	p.ownCgroup = true
 	return p, nil
+}
+
+// share sets whose pid and IPC namespaces the process gets.
+func (s *spawn) share(ns Namespaces) (err error) {
+	switch {
+	case ns.PID.Pid != 0:
+		if s.pidns, err = openProcess(ns.PID); err != nil {
+			return err
+		}
+	case !ns.HostPID:
+		s.flags |= sys.NewPID
+	}
+	switch {
+	case ns.IPC.Pid != 0:
+		s.args = append(s.args, plan.JoinIPC)
+		if s.join, err = openProcess(ns.IPC); err != nil {
+			sys.CloseAll([]*os.File{s.pidns})
+			return err
+		}
+	case ns.HostIPC:
+		s.args = append(s.args, plan.HostIPC)
+	default:
+		s.flags |= sys.NewIPC
+	}
+	return nil
 }
 
 // Exec makes a process in the container whose first process is target, ready
@@ -265,6 +300,9 @@ func (r *Runtime) spawn(s spawn) (*Parked, error) {
 	defer theirs.Close()
 	s.path = sys.FdPath(r.self)
 	s.files = []*os.File{r.null, r.null, r.null, theirs, r.self}
+	if s.join != nil {
+		s.files = append(s.files, s.join)
+	}
 	pid, pidfd, err := r.spawner.do(s)
 	if err != nil {
 		ours.Close()
@@ -406,6 +444,21 @@ func (r *Runtime) Remove(cgroup string) error {
 	}
 	r.cgroups.removeLater(cgroup)
 	return nil
+}
+
+// End kills what is left of a container whose first process has ended and whose
+// pid namespace is not its own, and waits for it for some seconds.
+func (r *Runtime) End(cgroup string) {
+	if r.cgroups.check(cgroup) != nil {
+		return
+	}
+	for wait := time.Millisecond; wait < 4*time.Second; wait *= 2 {
+		if pids, err := pidsBelow(r.cgroups.roots()[0] + cgroup); err != nil || len(pids) == 0 {
+			return
+		}
+		r.cgroups.killStill(cgroup)
+		time.Sleep(wait)
+	}
 }
 
 // KillAll kills what still runs in a container's cgroup, also when it is

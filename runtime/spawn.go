@@ -19,7 +19,8 @@ type spawn struct {
 	flags  uintptr
 	slot   string   // cgroup
 	pidns  *os.File // pidfd of a process whose pid namespace to start in, or nil
-	target int      // pid of that process
+	target int      // exec: pid of that process
+	join   *os.File // pidfd of a process for tug-init, or nil
 }
 
 // spawner makes processes from one thread of its own. A child inherits its

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"os"
 	"strconv"
 	"strings"
@@ -57,6 +58,22 @@ func (c *cgroups) kill(slot string) {
 	for _, root := range c.roots() {
 		killTree(root + slot)
 	}
+}
+
+// killStill kills the processes of a slot while they cannot make others.
+func (c *cgroups) killStill(slot string) {
+	if c.v2 != "" && writeFile(c.v2+slot+"/cgroup.kill", "1") == nil { // since Linux 5.14
+		return
+	}
+	if f := c.freezer(slot); f.file != "" {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		_ = f.freeze(ctx)
+		cancel()
+	}
+	for _, root := range c.roots() {
+		killTree(root + slot)
+	}
+	_ = c.thaw(slot)
 }
 
 func killTree(dir string) {

@@ -53,7 +53,8 @@ type HostConfig struct {
 	ShmSize      int64             `json:",omitempty"` // bytes of /dev/shm; 0 is DefaultShmSize
 	GroupAdd     []string          `json:",omitempty"` // names, from the container's group file, or numbers
 	Sysctls      map[string]string `json:",omitempty"`
-	IpcMode      string            `json:",omitempty"` // "none", "shareable" or "host"; empty is the container's own
+	IpcMode      string            `json:",omitempty"` // "none", "shareable", "host" or "container:ID"; empty is the container's own
+	PidMode      string            `json:",omitempty"` // "host" or "container:ID"; empty is the container's own
 	UTSMode      string            `json:",omitempty"` // "host"; empty is the container's own
 	UsernsMode   string            `json:",omitempty"` // "host" or empty, which is the same yet
 	CgroupnsMode string            `json:",omitempty"` // "host"; empty is the container's own
@@ -83,6 +84,9 @@ type HostConfig struct {
 	BlkioDeviceReadIOps  []ThrottleDevice `json:",omitempty"` // operations per second
 	BlkioDeviceWriteIOps []ThrottleDevice `json:",omitempty"`
 }
+
+// JoinPrefix is before the id of a container in IpcMode and PidMode.
+const JoinPrefix = "container:"
 
 // DefaultShmSize is the size of /dev/shm.
 const DefaultShmSize = 64 << 20

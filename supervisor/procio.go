@@ -22,6 +22,7 @@ type note struct {
 	StdinOnce bool   `json:",omitempty"`
 	LogDir    string `json:",omitempty"`
 	Cgroup    string `json:",omitempty"` // to remove at the end; empty for exec
+	Outlive   bool   `json:",omitempty"` // others in Cgroup do not end with it by themselves
 	Sync      bool   `json:",omitempty"`
 }
 

@@ -123,7 +123,7 @@ func (s *Supervisor) begin(l *Launch, req *request) (p *procIO, warnings []strin
 	}
 	p = newProcIO(fmt.Sprintf("c:%s#%d", l.ID, l.Number), note{
 		ID: l.ID, Token: req.Token, Run: l.Number, Tty: l.Plan.Tty, StdinOnce: l.StdinOnce,
-		LogDir: l.LogDir, Cgroup: parked.Cgroup, Sync: l.Sync, Detached: req.Attach == nil || !req.Attach.Stdin,
+		LogDir: l.LogDir, Cgroup: parked.Cgroup, Outlive: l.Namespaces.Outlive(), Sync: l.Sync, Detached: req.Attach == nil || !req.Attach.Stdin,
 	})
 	p.child = &keeper.Child{Pid: parked.Pid, Start: parked.StartTicks, Record: l.Record, Sync: l.Sync, Events: s.rt.MemoryEvents(parked.Cgroup)}
 	p.rootfs = l.Files.RootFS

@@ -354,11 +354,14 @@ func (s *Supervisor) current(id string) *procIO {
 	return s.main[id]
 }
 
-// finish waits for a process to end and does what follows, in this order: its
-// output is complete in the log; its cgroup and mounts are gone; the container
+// finish waits for a process to end and does what follows, in this order: what
+// would outlive it is killed; its output is complete in the log; its cgroup and mounts are gone; the container
 // is removed if it wants that; waiting and attached commands hear of it.
 func (s *Supervisor) finish(p *procIO) {
 	<-p.exited
+	if p.note.Outlive {
+		s.rt.End(p.note.Cgroup)
+	}
 	p.pumps.Wait()
 	if p.note.Exec {
 		s.cfg.Starter.ExecEnded(p.note.ID, p.key, p.exitCode())

@@ -37,6 +37,7 @@ const (
 const (
 	MagicDevpts  = unix.DEVPTS_SUPER_MAGIC
 	MagicProc    = unix.PROC_SUPER_MAGIC
+	MagicTmpfs   = unix.TMPFS_MAGIC
 	MagicCgroup2 = unix.CGROUP2_SUPER_MAGIC
 )
 

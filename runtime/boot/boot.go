@@ -29,6 +29,7 @@ import (
 const (
 	sockFd = 3
 	selfFd = 4 // tug-init's own sealed memfd, for `reap`
+	joinFd = 5 // with plan.JoinIPC: pidfd of the process whose IPC namespace to join
 )
 
 // failure is an error with the exit code that Docker gives it.
@@ -80,8 +81,8 @@ func protect(sock *os.File) {
 	}
 }
 
-// Init is `tug-init init LAYOUT [hostnet] [hostcgroup] [hostipc]`: it becomes process 1 of a
-// container. It parks, with all done that does not depend on the container,
+// Init is `tug-init init LAYOUT [hostnet] [hostcgroup] [hostipc] [joinipc]`: it
+// becomes the first process of a container. It parks, with all done that does not depend on the container,
 // until a plan comes; it executes the program when told to.
 func Init(args []string) int {
 	runtime.LockOSThread()

@@ -35,11 +35,11 @@ func park(layout string, kept []string) error {
 		return err
 	}
 	sys.Umask(0)
-	var shm *os.File
-	if slices.Contains(kept, plan.HostIPC) {
-		if shm, err = hostShm(); err != nil {
-			return fmt.Errorf("take along the host's /dev/shm: %w", err)
-		}
+	shm, err := sharedShm(kept)
+	if err != nil {
+		return err
+	}
+	if shm != nil {
 		defer shm.Close()
 	}
 	if err := enterEmptyRoot(); err != nil {
@@ -102,10 +102,68 @@ func enterEmptyRoot() error {
 	return sys.PivotInto(root)
 }
 
-// hostShm makes a copy of the host's mount of /dev/shm. Its options are those
-// of the mount alone, the file system stays as it is.
-func hostShm() (*os.File, error) {
-	shm, err := sys.CloneTree(nil, "/dev/shm", false)
+// sharedShm returns the /dev/shm that comes with an IPC namespace of others, or
+// nil. Another container's is joined here.
+func sharedShm(kept []string) (shm *os.File, err error) {
+	switch {
+	case slices.Contains(kept, plan.HostIPC):
+		if shm, err = copyShm(); err != nil {
+			return nil, fmt.Errorf("take along the host's /dev/shm: %w", err)
+		}
+	case slices.Contains(kept, plan.JoinIPC):
+		if shm, err = joinIPC(); err != nil {
+			return nil, fmt.Errorf("failed to join IPC namespace: %w", err)
+		}
+	}
+	return shm, nil
+}
+
+// joinIPC enters the IPC namespace of the passed process and returns a copy of
+// its mount of /dev/shm. For that it looks in from the other's mounts, which
+// are not to be trusted, and comes back.
+func joinIPC() (*os.File, error) {
+	syscall.CloseOnExec(joinFd)
+	other := os.NewFile(joinFd, "process")
+	defer other.Close()
+	own, err := os.Open("/proc/thread-self/ns/mnt")
+	if err != nil {
+		return nil, err
+	}
+	defer own.Close()
+	// A mount namespace is joined only by a thread that shares its root and
+	// working directory with no other.
+	if err := sys.Unshare(sys.CloneFS); err != nil {
+		return nil, err
+	}
+	if err := sys.Setns(other, sys.NewIPC|sys.NewNS); err != nil {
+		return nil, err
+	}
+	shm, err := copyShm()
+	if back := sys.Setns(own, sys.NewNS); back != nil {
+		sys.CloseAll([]*os.File{shm})
+		return nil, back
+	}
+	return shm, err
+}
+
+// copyShm makes a copy of the mount of /dev/shm. Its options are those of the
+// mount alone, the file system stays as it is. It must be a tmpfs: a container
+// could have put something else there, or taken it away.
+func copyShm() (*os.File, error) {
+	root, err := os.OpenFile("/", sys.OPath|sys.ODirectory, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	at, err := sys.OpenIn(root, "/dev/shm", sys.OPath|sys.ODirectory, true)
+	if err != nil {
+		return nil, err
+	}
+	defer at.Close()
+	if magic, err := sys.FileSystem(at); err != nil || magic != sys.MagicTmpfs {
+		return nil, errors.New("its /dev/shm is no tmpfs")
+	}
+	shm, err := sys.CloneTree(at, "", false)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ const (
 	HostNet    = "hostnet"
 	HostCgroup = "hostcgroup"
 	HostIPC    = "hostipc"
+	JoinIPC    = "joinipc" // that of the container whose first process is passed
 )
 
 // Masked returns the paths a container must not see. They are Docker's: each
