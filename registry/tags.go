@@ -126,8 +126,9 @@ func nextLink(h http.Header) (target string, ok bool) {
 // cutLink splits s behind the link it begins with. Of several rel, the first
 // counts.
 func cutLink(s string) (target, rel, rest string) {
-	target, rest, ok := strings.Cut(s, ">")
-	if target, ok = strings.CutPrefix(target, "<"); !ok {
+	target, rest, _ = strings.Cut(s, ">")
+	target, ok := strings.CutPrefix(target, "<")
+	if !ok {
 		return "", "", s
 	}
 	for {

@@ -46,8 +46,10 @@ func blockLimits(h *spec.HostConfig) (all []BlockLimit, err error) {
 		key     string
 		devices []spec.ThrottleDevice
 	}{
-		{"rbps", h.BlkioDeviceReadBps}, {"wbps", h.BlkioDeviceWriteBps},
-		{"riops", h.BlkioDeviceReadIOps}, {"wiops", h.BlkioDeviceWriteIOps},
+		{"rbps", h.BlkioDeviceReadBps},
+		{"wbps", h.BlkioDeviceWriteBps},
+		{"riops", h.BlkioDeviceReadIOps},
+		{"wiops", h.BlkioDeviceWriteIOps},
 	} {
 		for _, d := range t.devices {
 			if err := addBlockLimit(&all, d.Path, t.key, d.Rate); err != nil {

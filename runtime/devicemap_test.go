@@ -61,8 +61,14 @@ func TestAddDevices(t *testing.T) {
 		t.Errorf("privileged: %+v, %v", p.Devices, err)
 	}
 	for _, bad := range [][3]string{
-		{"/nowhere", "/dev/x", "r"}, {dir, "/dev/x", "r"}, {"/etc/passwd", "/dev/x", "r"}, {"/dev/null", "/proc/x", "r"},
-		{"/dev/null", "/dev/../sys", "r"}, {"/dev/null", "x", "r"}, {"/dev/null", "/dev/", "r"}, {"/dev/null", "/dev/x", "q"},
+		{"/nowhere", "/dev/x", "r"},
+		{dir, "/dev/x", "r"},
+		{"/etc/passwd", "/dev/x", "r"},
+		{"/dev/null", "/proc/x", "r"},
+		{"/dev/null", "/dev/../sys", "r"},
+		{"/dev/null", "x", "r"},
+		{"/dev/null", "/dev/", "r"},
+		{"/dev/null", "/dev/x", "q"},
 	} {
 		if _, err := add(false, spec.DeviceMapping{PathOnHost: bad[0], PathInContainer: bad[1], CgroupPermissions: bad[2]}); !errs.Is(err, errs.Invalid) {
 			t.Errorf("%q: %v", bad, err)

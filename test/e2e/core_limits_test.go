@@ -48,10 +48,14 @@ func TestCoreMoreLimits(t *testing.T) {
 		{"--cpu-period 50000 --cpu-quota 25000", "cpu/cpu.cfs_period_us", "50000", "cpu.max", "25000 50000"},
 		{"--cpu-quota 25000", "cpu/cpu.cfs_quota_us", "25000", "cpu.max", "25000 100000"},
 		{"--cpuset-cpus 0 --cpuset-mems 0", "cpuset/cpuset.cpus", "0", "cpuset.cpus", "0"},
-		{"--device-read-bps " + dev + ":1mb", "blkio/blkio.throttle.read_bps_device", number + " 1048576",
-			"io.max", number + " rbps=1048576 wbps=max riops=max wiops=max"},
-		{"--device-write-iops " + dev + ":100", "blkio/blkio.throttle.write_iops_device", number + " 100",
-			"io.max", number + " rbps=max wbps=max riops=max wiops=100"},
+		{
+			"--device-read-bps " + dev + ":1mb", "blkio/blkio.throttle.read_bps_device", number + " 1048576",
+			"io.max", number + " rbps=1048576 wbps=max riops=max wiops=max",
+		},
+		{
+			"--device-write-iops " + dev + ":100", "blkio/blkio.throttle.write_iops_device", number + " 100",
+			"io.max", number + " rbps=max wbps=max riops=max wiops=100",
+		},
 	} {
 		file, want := tt.v1, tt.want1
 		if onV2() {
