@@ -212,7 +212,7 @@ func toContainerJSON(e *engine.Engine, c *container.Summary) *containerJSON {
 		ID: c.ID, Created: stamp(c.Created), Path: c.Path, Args: notNil(c.Args),
 		State: toStateJSON(&c.State), Image: c.ImageID.String(),
 		ResolvConfPath: cs.ResolvConf(c.ID), HostnamePath: cs.Hostname(c.ID), HostsPath: cs.Hosts(c.ID),
-		LogPath: cs.LogDir(c.ID), Name: "/" + c.Name, Driver: storageDriver, Platform: c.Platform.OS,
+		LogPath: cs.LogDir(c.ID), Name: "/" + c.Name, RestartCount: c.State.Restarts, Driver: storageDriver, Platform: c.Platform.OS,
 		HostConfig: toHostConfigJSON(c), Mounts: []any{}, Config: toConfigJSON(c),
 		GraphDriver: graphDriverJSON{Name: storageDriver, Data: map[string]string{
 			"UpperDir": cs.UpperDir(c.ID), "WorkDir": cs.WorkDir(c.ID),
@@ -224,8 +224,9 @@ func toContainerJSON(e *engine.Engine, c *container.Summary) *containerJSON {
 }
 
 func toStateJSON(s *spec.State) stateJSON {
+	again := s.Status == spec.StatusRestarting // which counts as running, as with Docker
 	return stateJSON{
-		Status: s.Word(), Running: s.Status == spec.StatusRunning, Paused: s.Paused, OOMKilled: s.OOMKilled, Dead: s.Status == spec.StatusDead,
+		Status: s.Word(), Running: again || s.Status == spec.StatusRunning, Restarting: again, Paused: s.Paused, OOMKilled: s.OOMKilled, Dead: s.Status == spec.StatusDead,
 		Pid: s.Pid, ExitCode: s.ExitCode, Error: s.Error, StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
 	}
 }
@@ -245,7 +246,7 @@ func toHostConfigJSON(c *container.Summary) hostConfigJSON {
 	h := &c.Host
 	out := hostConfigJSON{
 		LogConfig:   logConfigJSON{Type: "cri", Config: map[string]string{}},
-		NetworkMode: h.NetworkMode, PortBindings: map[string]any{}, RestartPolicy: restartJSON{Name: "no"},
+		NetworkMode: h.NetworkMode, PortBindings: map[string]any{}, RestartPolicy: restartJSON{orElse(h.Restart.Name, spec.RestartNo), h.Restart.MaximumRetryCount},
 		AutoRemove: h.AutoRemove, CapAdd: h.CapAdd, CapDrop: h.CapDrop, CgroupnsMode: orElse(h.CgroupnsMode, "private"), GroupAdd: h.GroupAdd, Sysctls: h.Sysctls, Annotations: h.Annotations,
 		DNS: []string{}, DNSOptions: []string{}, DNSSearch: []string{}, IpcMode: orElse(h.IpcMode, "private"), PidMode: h.PidMode, UTSMode: h.UTSMode, UsernsMode: h.UsernsMode,
 		Privileged: h.Privileged, ReadonlyRootfs: h.ReadonlyRootfs, SecurityOpt: h.SecurityOpt, Tmpfs: h.Tmpfs,

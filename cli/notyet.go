@@ -121,7 +121,7 @@ func absentRunFlags(fs *pflag.FlagSet) {
 		"isolation:string:-:default", "link:list", "link-local-ip:list",
 		"log-driver:string:-", "log-opt:list", "mac-address:string",
 		"mount:mount", "net-alias:list", "network-alias:list",
-		"publish,p:list", "publish-all,P:bool", "restart:string:no:-", "runtime:string:-",
+		"publish,p:list", "publish-all,P:bool", "runtime:string:-",
 		"storage-opt:list", "umask:umask", "use-api-socket:bool",
 		"volume,v:list", "volume-driver:string", "volumes-from:list",
 	)

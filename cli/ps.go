@@ -124,7 +124,7 @@ func (o *psOptions) choose(list []*container.Summary, names *imageNames) ([]*con
 	all := o.all || o.last > 0 || len(o.filter["status"]) > 0
 	var out []*container.Summary
 	for _, c := range list {
-		if (all || isRunning(c)) && match(c) {
+		if (all || isRunning(c) || isRestarting(c)) && match(c) {
 			out = append(out, c)
 		}
 		if o.last > 0 && len(out) == o.last {
@@ -177,7 +177,7 @@ func (o *psOptions) matcher(list []*container.Summary, names *imageNames) (func(
 func checkStatuses(statuses, codes []string) error {
 	for _, s := range statuses {
 		switch strings.ToLower(s) {
-		case spec.StatusCreated, spec.StatusRunning, spec.StatusExited, spec.StatusDead, spec.StatusPaused, "restarting", "removing":
+		case spec.StatusCreated, spec.StatusRunning, spec.StatusExited, spec.StatusDead, spec.StatusPaused, spec.StatusRestarting, "removing":
 		default:
 			return fmt.Errorf("invalid filter 'status=%s'", s)
 		}
@@ -337,6 +337,8 @@ func statusText(s *spec.State, now time.Time) string {
 			text += " (Paused)"
 		}
 		return text
+	case spec.StatusRestarting:
+		return fmt.Sprintf("Restarting (%d) %s", s.ExitCode, ago(now, s.FinishedAt))
 	case spec.StatusCreated:
 		return "Created"
 	case spec.StatusDead:

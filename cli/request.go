@@ -21,6 +21,7 @@ type runFlags struct {
 
 	name, user, workdir, entrypoint, hostname, domainname string
 	stopSignal, pull, platform, cidfile                   string
+	restart                                               string
 	stopTimeout                                           int
 
 	network   networkValue
@@ -64,6 +65,7 @@ func (f *runFlags) define(fs *pflag.FlagSet) {
 	fs.StringVar(&f.pull, "pull", "missing", `Pull image before running ("always", "missing", "never")`)
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "Suppress the pull output")
 	fs.BoolVar(&f.readOnly, "read-only", false, "Mount the container's root filesystem as read only")
+	fs.StringVar(&f.restart, "restart", "no", "Restart policy to apply when a container exits")
 	fs.BoolVar(&f.rm, "rm", false, "Automatically remove the container when it exits")
 	fs.Var(&f.security, "security-opt", "Security Options: no-new-privileges, seccomp=FILE|unconfined|builtin")
 	fs.StringVar(&f.stopSignal, "stop-signal", "", "Signal to stop the container")
@@ -104,6 +106,11 @@ func (f *runFlags) request(args []string) (*container.Request, error) {
 			r.Entrypoint = &[]string{f.entrypoint}
 		}
 	}
+	policy, err := spec.ParseRestartPolicy(f.restart)
+	if err != nil {
+		return nil, err
+	}
+	r.Host.Restart = policy
 	f.limits.set(&r.Host)
 	if err := f.kernel.set(&r.Host); err != nil {
 		return nil, err
@@ -126,6 +133,9 @@ func (f *runFlags) check(h *spec.HostConfig) error {
 		if _, err := sys.ParseSignal(f.stopSignal); err != nil {
 			return err
 		}
+	}
+	if h.AutoRemove && h.Restart.On() {
+		return errors.New("conflicting options: cannot specify both --restart and --rm")
 	}
 	if h.UTSMode == "host" && (f.hostname != "" || f.domainname != "") {
 		return errors.New("conflicting options: hostname and the UTS mode")

@@ -131,6 +131,11 @@ func TestRequest(t *testing.T) {
 		})},
 		// Values that ask for what tug does anyway.
 		{"--restart no --ipc private --oom-kill-disable=false --disable-content-trust --log-driver= img", base(func(*container.Request) {})},
+		{"--rm --restart no img", base(func(r *container.Request) { r.Host.AutoRemove = true })},
+		{"--restart on-failure:3 img", base(func(r *container.Request) {
+			r.Host.Restart = spec.RestartPolicy{Name: "on-failure", MaximumRetryCount: 3}
+		})},
+		{"--restart unless-stopped img", base(func(r *container.Request) { r.Host.Restart.Name = "unless-stopped" })},
 		{"--ipc host --uts host --userns host --pid host img", base(func(r *container.Request) {
 			r.Host.IpcMode, r.Host.UTSMode, r.Host.UsernsMode, r.Host.PidMode = "host", "host", "host", "host"
 		})},
@@ -173,7 +178,13 @@ func TestRequestErrors(t *testing.T) {
 		"--name":                                           "flag needs an argument: --name",
 		"-p 80 img":                                        "run --publish is not there yet",
 		"-v /a:/b img":                                     "run --volume is not there yet",
-		"--restart always img":                             "run --restart always is not there yet",
+		"--restart sometimes img":                          "invalid restart policy: unknown policy 'sometimes'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
+		"--restart :3 img":                                 "invalid restart policy format: no policy provided before colon",
+		"--restart on-failure:x img":                       "invalid restart policy format: maximum retry count must be an integer",
+		"--restart on-failure:-1 img":                      "invalid restart policy: maximum retry count cannot be negative",
+		"--restart always:3 img":                           "invalid restart policy: maximum retry count can only be used with 'on-failure'",
+		"--restart no:-3 img":                              "invalid restart policy: maximum retry count can only be used with 'on-failure' and cannot be negative",
+		"--rm --restart always img":                        "conflicting options: cannot specify both --restart and --rm",
 		"--network bridge img":                             `invalid argument "bridge" for "--network" flag: of networks, only none and host are there yet`,
 		"-m 1q img":                                        `invalid argument "1q" for "-m, --memory" flag: invalid suffix: 'q'`,
 		"--cpus x img":                                     `invalid argument "x" for "--cpus" flag: failed to parse x as a rational number`,

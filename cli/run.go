@@ -274,6 +274,9 @@ func setupAttach(a *app, fs *pflag.FlagSet) func([]string) error {
 		if err != nil {
 			return err
 		}
+		if isRestarting(c) {
+			return errs.New(errs.Conflict, "cannot attach to a restarting container, wait until it is running")
+		}
 		if !isRunning(c) {
 			return errs.New(errs.Conflict, "cannot attach to a stopped container, start it first")
 		}
@@ -334,6 +337,9 @@ func (a *app) exec(name string, x spec.ExecSpec, detach bool, detachKeys string)
 	c, err := e.Containers.Find(name)
 	if err != nil {
 		return err
+	}
+	if isRestarting(c) {
+		return errs.New(errs.Conflict, "Container %s is restarting, wait until the container is running", c.ID)
 	}
 	if !isRunning(c) {
 		return errs.New(errs.Conflict, "container %s is not running", c.ID)

@@ -223,3 +223,7 @@ func (a *app) checkTTY(stdin, tty bool) error {
 
 // isRunning reports whether a container runs.
 func isRunning(s *container.Summary) bool { return s.State.Status == spec.StatusRunning }
+
+// isRestarting reports whether a container is about to be started by its
+// restart policy.
+func isRestarting(s *container.Summary) bool { return s.State.Status == spec.StatusRestarting }

@@ -38,7 +38,21 @@ func (c *Containers) Check(repair bool) ([]image.Fault, error) {
 		k.container(e.Name())
 		k.within = c.st.Root
 	}
+	k.marks()
 	return k.faults, k.names()
+}
+
+// marks finds the files in restarts/ of containers that are not there, of a
+// create or a removal that was killed.
+func (k *checkRun) marks() {
+	for _, id := range k.c.Restarting() {
+		if _, err := os.Lstat(k.c.path(id)); !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		path := k.c.st.Restart(id)
+		k.add(image.Fault{Object: image.Leftover, Path: path, What: "belongs to no container", Effect: "none"}, "",
+			func() (string, error) { return "removed it", os.Remove(path) })
+	}
 }
 
 // checkRun is one run of Check.
@@ -102,6 +116,10 @@ func (k *checkRun) container(id string) {
 		}
 	}
 	k.ownName(&ctr)
+	if _, err := os.Lstat(c.st.Restart(id)); ctr.Host.Restart.On() && errors.Is(err, fs.ErrNotExist) {
+		k.add(image.Fault{Object: "container", ID: short(id), Path: c.st.Restart(id), What: "is missing", Effect: "its restarts are lost with a killed supervisor"}, "",
+			func() (string, error) { return "made it", c.mark(id) })
+	}
 }
 
 // records checks start.json and exit.json. Unreadable ones say nothing, and a

@@ -7,6 +7,7 @@
 //	config.json  spec.Container as created                    Create, Rename
 //	start.json   the last start: run number, process, error   the supervisor
 //	exit.json    how that process ended                       the keeper
+//	stopped.json which run a user ended                       stop, kill, rm, update
 //	upper/ work/ the writable layer (overlayfs)               the kernel
 //	log/         CRI log files                                the supervisor
 //	hosts hostname resolv.conf  bound into the container      Create
@@ -15,6 +16,17 @@
 // A state is derived from these, never stored: no start.json is created; an
 // exit.json of the same process is exited; else the process lives, or it was
 // lost (power failure, killed keeper) and counts as exited with code 255.
+//
+// What the restart policy does is derived as well, so a supervisor can be lost
+// at any moment and the next one knows. An exited container is restarting when
+// its policy asks for another run, the machine has not gone down since, and
+// stopped.json does not name the run. The supervisor starts it when the time
+// has come, under the container's lock, and writes in the new start.json how
+// many restarts that makes and how long it waited, from which the next wait
+// follows. A run of which stopped.json says nothing is an ordinary one, so a
+// new start needs to take nothing back. Containers with a policy have an empty
+// file restarts/<id>, written by Create before they are there: nothing else has
+// to be read to find restarts that are due.
 //
 // The directory is made whole in tmp/ and renamed to its place, and renamed
 // away before it is deleted, so it is there entirely or not at all. A name is a
@@ -97,11 +109,14 @@ func (c *Containers) load(id string) (*Summary, error) {
 	if err := state.ReadJSON(c.path(id, fileConfig), &s.Container); err != nil {
 		return nil, err
 	}
-	st, err := c.state(id)
+	st, r, err := c.stateOf(id)
 	if err != nil {
 		return nil, err
 	}
 	s.State = st
+	if s.Host.Restart.On() && r != nil {
+		c.foresee(s, r)
+	}
 	return s, nil
 }
 
@@ -260,8 +275,33 @@ func (c *Containers) ExecDetached(ctx context.Context, id string, e spec.ExecSpe
 
 // Kill sends a signal to a container's main process. One that is paused goes on
 // when the signal is to end it: SIGKILL, its stop signal, or any if it names no
-// stop signal, as with Docker.
+// stop signal, as with Docker. Such a signal also ends the restarts.
 func (c *Containers) Kill(id string, sig syscall.Signal) error {
+	s, err := c.load(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return noSuch(id)
+	}
+	if err != nil {
+		return err
+	}
+	again := s.State.Status == spec.StatusRestarting
+	if again || s.State.Status == spec.StatusRunning && ends(&s.Container, sig) {
+		if err := c.noMore(context.Background(), s); err != nil {
+			return err
+		}
+	}
+	if again && !c.runs(id) {
+		return nil
+	}
+	return c.signal(id, sig)
+}
+
+// ends reports whether a signal is meant to end a container.
+func ends(ctr *spec.Container, sig syscall.Signal) bool {
+	return sig == syscall.SIGKILL || ctr.Config.StopSignal == "" || sig == stopSignal(ctr)
+}
+
+func (c *Containers) signal(id string, sig syscall.Signal) error {
 	r, err := c.startRecord(id)
 	if err == nil && r.alive() {
 		if err = sys.SignalProcess(r.Pid, r.Start, sig); err == nil && runtime.Frozen(r.Cgroup) {
@@ -284,8 +324,8 @@ func errNotRunning(id string) error {
 }
 
 // Stop asks a container to end with its stop signal (or sig) and kills it
-// after the timeout in seconds; a negative one waits for ever. One that does
-// not run is no error.
+// after the timeout in seconds; a negative one waits for ever. No restart
+// follows, nor one that was due. One that does not run is no error.
 func (c *Containers) Stop(ctx context.Context, id string, sig syscall.Signal, timeout *int) error {
 	s, err := c.load(id)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -294,13 +334,21 @@ func (c *Containers) Stop(ctx context.Context, id string, sig syscall.Signal, ti
 	if err != nil {
 		return err
 	}
-	if s.State.Status != spec.StatusRunning {
+	again := s.State.Status == spec.StatusRestarting
+	if !again && s.State.Status != spec.StatusRunning {
+		return nil
+	}
+	if err := c.noMore(ctx, s); err != nil {
+		return err
+	}
+	if again && !c.runs(id) {
+		c.did(&s.Container, "stop")
 		return nil
 	}
 	if sig == 0 {
 		sig = stopSignal(&s.Container)
 	}
-	if err := c.Kill(id, sig); err != nil {
+	if err := c.signal(id, sig); err != nil {
 		return ignoreNotRunning(err)
 	}
 	wait := stopTimeout(&s.Container, timeout)
@@ -311,7 +359,7 @@ func (c *Containers) Stop(ctx context.Context, id string, sig syscall.Signal, ti
 	_, err = c.Wait(soft, id)
 	cancel()
 	if err != nil && ctx.Err() == nil {
-		if err = ignoreNotRunning(c.Kill(id, syscall.SIGKILL)); err == nil {
+		if err = ignoreNotRunning(c.signal(id, syscall.SIGKILL)); err == nil {
 			_, err = c.Wait(ctx, id)
 		}
 	}
@@ -397,6 +445,15 @@ func (c *Containers) Remove(ctx context.Context, id string, force, volumes bool)
 	if err != nil {
 		return err
 	}
+	if s.State.Status == spec.StatusRestarting && !force {
+		return errs.New(errs.Conflict, "cannot remove container %q: container is restarting", "/"+s.Name).
+			WithHint("stop the container before removing it, or force with -f")
+	}
+	if s.State.Status == spec.StatusRestarting {
+		if err := c.Kill(id, syscall.SIGKILL); err != nil && !errs.Is(err, errs.NotFound) && !errs.Is(err, errs.Conflict) {
+			return err
+		}
+	}
 	if s.State.Status == spec.StatusRunning {
 		if !force && s.State.Paused {
 			return errs.New(errs.Conflict, "cannot remove container %q: container is paused and must be unpaused first", "/"+s.Name).
@@ -436,7 +493,7 @@ func (c *Containers) unlink(id string, by event.Cause) (trash string, err error)
 	if err != nil {
 		return "", err
 	}
-	if s.State.Status == spec.StatusRunning {
+	if s.State.Status == spec.StatusRunning || s.State.Status == spec.StatusRestarting {
 		return "", errs.New(errs.Conflict, "cannot remove container %q: it was started meanwhile", "/"+s.Name)
 	}
 	trash = filepath.Join(c.st.Tmp(), "removed-"+id)
@@ -444,6 +501,9 @@ func (c *Containers) unlink(id string, by event.Cause) (trash string, err error)
 		return "", err
 	}
 	c.dropName(s.Name, id)
+	if s.Host.Restart.On() {
+		os.Remove(c.st.Restart(id))
+	}
 	c.tell(&s.Container, event.Event{Action: "destroy", Cause: by})
 	return trash, nil
 }
@@ -476,7 +536,8 @@ func (c *Containers) UsersOf(id spec.Digest) []image.User {
 	for _, ctr := range ids {
 		s, err := c.load(ctr)
 		if err == nil && s.ImageID == id {
-			users = append(users, image.User{Container: ctr, Running: s.State.Status == spec.StatusRunning})
+			running := s.State.Status == spec.StatusRunning || s.State.Status == spec.StatusRestarting
+			users = append(users, image.User{Container: ctr, Running: running})
 		}
 	}
 	return users

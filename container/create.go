@@ -66,6 +66,11 @@ func (c *Containers) Create(req Request, img *image.Image) (*spec.Container, err
 // Containers that are removed when they end need not survive a power failure.
 func (c *Containers) place(ctr *spec.Container) error {
 	durable := !ctr.Host.AutoRemove
+	if ctr.Host.Restart.On() {
+		if err := c.mark(ctr.ID); err != nil {
+			return err
+		}
+	}
 	tmp, held, err := c.st.TempDir("container-*")
 	if err != nil {
 		return err
@@ -77,6 +82,7 @@ func (c *Containers) place(ctr *spec.Container) error {
 	}
 	if err != nil {
 		os.RemoveAll(tmp)
+		os.Remove(c.st.Restart(ctr.ID))
 		return noSpace(err)
 	}
 	if durable {

@@ -30,8 +30,19 @@ type Starter struct {
 // hosts, but as with Docker they are copies all the same.
 var bound = []string{"resolv.conf", "hostname", "hosts"}
 
-// Launch readies the next run: lock, plan, root file system.
-func (s *Starter) Launch(_ context.Context, id, token string) (l *supervisor.Launch, err error) {
+// Launch readies the next run by a user.
+func (s *Starter) Launch(_ context.Context, id, token string) (*supervisor.Launch, error) {
+	return s.launch(id, func(_ *Summary, last *startRecord) (supervisor.Run, error) {
+		if last.Run > 0 && last.Token == token {
+			return supervisor.Run{}, supervisor.ErrBegun
+		}
+		return supervisor.Run{Token: token, Number: last.Run + 1}, nil
+	})
+}
+
+// launch readies the next run: lock, plan, root file system. name says which it
+// is, after the last, or that there is to be none.
+func (s *Starter) launch(id string, name func(*Summary, *startRecord) (supervisor.Run, error)) (l *supervisor.Launch, err error) {
 	lock, err := s.lock(id)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, noSuch(id)
@@ -39,19 +50,21 @@ func (s *Starter) Launch(_ context.Context, id, token string) (l *supervisor.Lau
 	if err != nil {
 		return nil, err
 	}
-	run := 1
-	if last, err := s.startRecord(id); err == nil {
-		if last.Token == token {
-			lock.Close()
-			return nil, supervisor.ErrBegun
-		}
-		run = last.Run + 1
-	}
 	ctr, err := s.load(id)
 	if err != nil {
 		lock.Close()
 		return nil, err
 	}
+	last, err := s.startRecord(id)
+	if err != nil {
+		last = &startRecord{} // none, or nobody can read it
+	}
+	run, err := name(ctr, last)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	run.ID, run.Sync, run.About = id, !ctr.Host.AutoRemove, about(&ctr.Container)
 	defer func() {
 		if err == nil {
 			return
@@ -70,8 +83,7 @@ func (s *Starter) Launch(_ context.Context, id, token string) (l *supervisor.Lau
 	}
 	os.Remove(s.path(id, fileCommitting)) // of a commit that did not survive the last run
 	l = &supervisor.Launch{
-		Run:  supervisor.Run{ID: id, Token: token, Number: run, Sync: !ctr.Host.AutoRemove, About: about(&ctr.Container)},
-		Plan: plan, Warnings: warnings,
+		Run: run, Plan: plan, Warnings: warnings,
 		Namespaces: runtime.NamespacesOf(&ctr.Container),
 		OpenStdin:  ctr.OpenStdin, StdinOnce: ctr.StdinOnce,
 		LogDir: s.path(id, dirLog), Record: s.path(id, fileExit),
@@ -150,7 +162,7 @@ func (s *Starter) Began(run supervisor.Run, p runtime.Process) error {
 	if last, err := s.startRecord(run.ID); err == nil && last.Token == run.Token {
 		return nil
 	}
-	r := startRecord{Run: run.Number, Token: run.Token, At: time.Now().UTC(), Pid: p.Pid, Start: p.StartTicks, Boot: bootID(), Cgroup: p.Cgroup}
+	r := startRecord{Run: run.Number, Token: run.Token, At: time.Now().UTC(), Pid: p.Pid, Start: p.StartTicks, Boot: bootID(), Cgroup: p.Cgroup, Restarts: run.Restarts, Wait: run.Delay}
 	if err := s.writeStart(run.ID, &r); err != nil {
 		return fmt.Errorf("record the start: %w", noSpace(err))
 	}
@@ -176,7 +188,7 @@ func (s *Starter) writeStart(id string, r *startRecord) error {
 // Failed records why the program did not run, as Docker shows it in inspect.
 // A container that is removed when it ends goes at once.
 func (s *Starter) Failed(run supervisor.Run, err error) {
-	r := startRecord{Run: run.Number, Token: run.Token, At: time.Now().UTC(), Error: err.Error(), Code: 125}
+	r := startRecord{Run: run.Number, Token: run.Token, At: time.Now().UTC(), Error: err.Error(), Code: 125, Restarts: run.Restarts}
 	if se := runtime.AsStartError(err); se != nil {
 		r.Code = se.Code
 	}
@@ -189,16 +201,19 @@ func (s *Starter) Failed(run supervisor.Run, err error) {
 	}
 }
 
-// Ended removes a container that wants it.
-func (s *Starter) Ended(run supervisor.Run) {
+// Ended removes a container that wants it, and tells whether and when another
+// is started again.
+func (s *Starter) Ended(run supervisor.Run) (at time.Time, again bool) {
 	ctr, err := s.load(run.ID)
 	if err != nil {
-		return
+		return time.Time{}, false
 	}
 	s.ended(ctr, run)
 	if ctr.Host.AutoRemove {
 		s.remove(run.ID)
+		return time.Time{}, false
 	}
+	return ctr.State.RestartAt, ctr.State.Status == spec.StatusRestarting
 }
 
 // remove takes the container out of the store at once and deletes its files

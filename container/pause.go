@@ -80,14 +80,12 @@ func (c *Containers) whileRunning(id string, f func(*startRecord) error) error {
 // thawFor lets a paused container go on when the signal that was sent to it is
 // to end it. Who is pausing it right now sees a SIGKILL that is on its way.
 func (c *Containers) thawFor(id string, r *startRecord, sig syscall.Signal) error {
-	if sig != syscall.SIGKILL {
-		s, err := c.load(id)
-		if err != nil {
-			return err
-		}
-		if s.Config.StopSignal != "" && sig != stopSignal(&s.Container) {
-			return nil
-		}
+	ctr, err := c.config(id)
+	if err != nil {
+		return err
+	}
+	if !ends(ctr, sig) {
+		return nil
 	}
 	if err := c.thaw(id, r); err != nil && r.alive() {
 		return err

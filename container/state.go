@@ -26,6 +26,11 @@ type startRecord struct {
 	Cgroup string `json:",omitempty"`
 	Error  string `json:",omitempty"` // why the program did not run
 	Code   int    `json:",omitempty"` // 125, 126 or 127 then
+
+	// Restarts counts the starts by the restart policy since the last one by a
+	// user, which is 0; Wait is how long this one had to wait.
+	Restarts int           `json:",omitempty"`
+	Wait     time.Duration `json:",omitempty"`
 }
 
 func (r *startRecord) alive() bool {
@@ -56,34 +61,41 @@ func (c *Containers) exitRecord(id string, r *startRecord) *keeper.Exit {
 // lostCode is the exit code of a process nobody saw ending.
 const lostCode = 255
 
-// state derives a container's state; see the package comment.
+// state derives a container's state, but for what its restart policy is about
+// to do: that takes its description. See the package comment.
 func (c *Containers) state(id string) (spec.State, error) {
+	st, _, err := c.stateOf(id)
+	return st, err
+}
+
+// stateOf also returns the start record that it goes by, nil if there is none.
+func (c *Containers) stateOf(id string) (spec.State, *startRecord, error) {
 	r, err := c.startRecord(id)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(c.path(id)); err != nil {
-			return spec.State{}, err
+			return spec.State{}, nil, err
 		}
-		return spec.State{Status: spec.StatusCreated}, nil
+		return spec.State{Status: spec.StatusCreated}, nil, nil
 	}
 	if err != nil {
-		return spec.State{}, err
+		return spec.State{}, nil, err
 	}
 	if r.Error != "" {
-		return spec.State{Status: spec.StatusCreated, Error: r.Error, ExitCode: r.Code}, nil
+		return spec.State{Status: spec.StatusCreated, Error: r.Error, ExitCode: r.Code}, r, nil
 	}
 	st := spec.State{StartedAt: r.At, Cgroup: r.Cgroup}
 	if r.alive() {
 		st.Status, st.Pid, st.Paused = spec.StatusRunning, r.Pid, runtime.Frozen(r.Cgroup)
-		return st, nil
+		return st, r, nil
 	}
 	st.Status, st.Cgroup = spec.StatusExited, ""
 	e := c.awaitExit(id, r)
 	if e == nil {
 		st.ExitCode, st.FinishedAt = lostCode, r.At
-		return st, nil
+		return st, r, nil
 	}
 	st.ExitCode, st.OOMKilled, st.FinishedAt = e.Code, e.OOMKilled, e.At
-	return st, nil
+	return st, r, nil
 }
 
 // awaitExit reads the exit record of a process that is not alive. Between

@@ -12,6 +12,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -282,10 +283,14 @@ func (e *Engine) Supervise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return supervisor.Serve(ctx, supervisor.Config{
+	err = supervisor.Serve(ctx, supervisor.Config{
 		Runtime: rt, Starter: &container.Starter{Containers: e.Containers, Mounter: mounter},
 		Backend: mounter.Backend, Quiet: quietTime(), Pool: poolSize,
 	})
+	if errors.Is(err, supervisor.ErrRestartsLeft) {
+		return e.client.Successor(ctx)
+	}
+	return err
 }
 
 // cgroupName names tug's parent cgroup for this store, so that the supervisors

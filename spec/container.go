@@ -37,6 +37,8 @@ type HostConfig struct {
 	NetworkMode string // "none" or "host"
 	AutoRemove  bool   // --rm
 
+	Restart RestartPolicy `json:",omitzero"`
+
 	CapAdd         []string          `json:",omitempty"` // names with or without CAP_, or ALL
 	CapDrop        []string          `json:",omitempty"`
 	Privileged     bool              `json:",omitempty"`
@@ -125,6 +127,9 @@ const (
 	StatusPaused  = "paused" // of a running one, see State.Word
 	StatusExited  = "exited"
 	StatusDead    = "dead"
+	// StatusRestarting is that of a container that has ended and is about to
+	// be started again by its restart policy.
+	StatusRestarting = "restarting"
 )
 
 // State is what a container does now. It is derived from files (see package
@@ -139,6 +144,11 @@ type State struct {
 	StartedAt  time.Time
 	FinishedAt time.Time
 	Cgroup     string // path below each cgroup mount while running
+
+	// Restarts counts the starts by the restart policy since the last start by
+	// a user, with the one that is due at RestartAt when restarting.
+	Restarts  int
+	RestartAt time.Time
 }
 
 // Word is the state in one word, as Docker's State.Status: a paused container

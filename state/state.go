@@ -60,7 +60,8 @@ const (
 	dirNames      = "images/names"
 	dirContainers = "containers"
 	dirCtrNames   = "containers-by-name"
-	dirPartial    = "partial" // made on demand
+	dirPartial    = "partial"  // made on demand
+	dirRestarts   = "restarts" // made on demand
 	dirEvents     = "events"
 	dirTmp        = "tmp"
 )
@@ -134,6 +135,8 @@ func (s *Store) Containers() string            { return s.path(dirContainers) }
 func (s *Store) Container(id string) string    { return s.path(dirContainers, id) }
 func (s *Store) ContainerNames() string        { return s.path(dirCtrNames) }
 func (s *Store) ContainerName(n string) string { return s.path(dirCtrNames, n) }
+func (s *Store) Restarts() string              { return s.path(dirRestarts) }
+func (s *Store) Restart(id string) string      { return s.path(dirRestarts, id) }
 func (s *Store) Events() string                { return s.path(dirEvents) }
 func (s *Store) Tmp() string                   { return s.path(dirTmp) }
 func (s *Store) RunPath(elem ...string) string {

@@ -258,6 +258,29 @@ func (c *Client) Guard(ctx context.Context, id string) error {
 	return got.Close()
 }
 
+// Settle makes the running supervisor, if there is one, see that a container is
+// not to be started again.
+func (c *Client) Settle(ctx context.Context, id string) error {
+	got, _, _, err := c.ask(ctx, &request{Op: opSettle, ID: id}, false)
+	if errors.Is(err, errNotRunning) || errs.Is(err, errs.Unsupported) {
+		return nil
+	}
+	if err == nil {
+		got.Close()
+	}
+	return err
+}
+
+// Successor starts a keeper and a supervisor in the place of a keeper that was
+// killed, unless a command has done so.
+func (c *Client) Successor(ctx context.Context) error {
+	got, err := c.startKeeper(ctx)
+	if err == nil {
+		got.Close()
+	}
+	return err
+}
+
 // Ping tells about the running supervisor; ok is false when there is none.
 func (c *Client) Ping(ctx context.Context) (pid, running int, backend string, ok bool) {
 	got, a, _, err := c.ask(ctx, &request{Op: opPing}, false)

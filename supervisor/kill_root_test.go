@@ -115,8 +115,12 @@ func (w *world) Began(l Run, p runtime.Process) error {
 	}
 	return os.WriteFile(w.path(l.ID+".start"), b, 0o600)
 }
-func (w *world) Failed(Run, error) {}
-func (w *world) Ended(Run)         {}
+func (w *world) Failed(Run, error)                     {}
+func (w *world) Ended(Run) (at time.Time, again bool)  { return }
+func (w *world) Restarting() []string                  { return nil }
+func (w *world) Due(string) (at time.Time, again bool) { return }
+func (w *world) Relaunch(string) (*Launch, error)      { return nil, ErrSettled }
+func (w *world) GiveUp(string, error)                  {}
 
 func (w *world) Guard(string)                                    {}
 func (w *world) ExecBegan(string, string, []string, event.Cause) {}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"tug/supervisor/keeper"
 	"tug/sys"
@@ -24,6 +25,9 @@ type note struct {
 	Cgroup    string `json:",omitempty"` // to remove at the end; empty for exec
 	Outlive   bool   `json:",omitempty"` // others in Cgroup do not end with it by themselves
 	Sync      bool   `json:",omitempty"`
+
+	Restarts int           `json:",omitempty"`
+	Delay    time.Duration `json:",omitempty"`
 }
 
 // procIO is a process of ours with its streams: the main process of a
@@ -63,7 +67,7 @@ const (
 
 // run names the container's start this is.
 func (p *procIO) run() Run {
-	return Run{ID: p.note.ID, Token: p.note.Token, Number: p.note.Run, Sync: p.note.Sync}
+	return Run{ID: p.note.ID, Token: p.note.Token, Number: p.note.Run, Sync: p.note.Sync, Restarts: p.note.Restarts, Delay: p.note.Delay}
 }
 
 // hold hands everything to the keeper. Called again when something changed.

@@ -48,6 +48,7 @@ const (
 	opExec   = "exec"   // run Exec in container ID
 	opWait   = "wait"   // until container ID is not running
 	opGuard  = "guard"  // let container ID go on when the command that pauses it dies
+	opSettle = "settle" // drop the restart of container ID if it is due no more
 	opPing   = "ping"
 )
 

@@ -76,6 +76,9 @@ func (s *Supervisor) dispatch(c conn, req *request) (*session, error) {
 	case opGuard:
 		s.cfg.Starter.Guard(req.ID)
 		return nil, c.send(frameAnswer, answer{})
+	case opSettle:
+		s.settle(req.ID)
+		return nil, c.send(frameAnswer, answer{})
 	case opPing:
 		s.mu.Lock()
 		n := len(s.main)
@@ -105,6 +108,7 @@ func (s *Supervisor) start(c conn, req *request) (*session, error) {
 		return nil, err
 	}
 	defer l.Release()
+	defer s.settle(req.ID) // the user was faster than the restart policy
 	l.Cause, l.Attached = req.Cause, req.Attach != nil
 	p, warnings, err := s.begin(l, req)
 	if err != nil {
@@ -124,6 +128,7 @@ func (s *Supervisor) begin(l *Launch, req *request) (p *procIO, warnings []strin
 	p = newProcIO(fmt.Sprintf("c:%s#%d", l.ID, l.Number), note{
 		ID: l.ID, Token: req.Token, Run: l.Number, Tty: l.Plan.Tty, StdinOnce: l.StdinOnce,
 		LogDir: l.LogDir, Cgroup: parked.Cgroup, Outlive: l.Namespaces.Outlive(), Sync: l.Sync, Detached: req.Attach == nil || !req.Attach.Stdin,
+		Restarts: l.Restarts, Delay: l.Delay,
 	})
 	p.child = &keeper.Child{Pid: parked.Pid, Start: parked.StartTicks, Record: l.Record, Sync: l.Sync, Events: s.rt.MemoryEvents(parked.Cgroup)}
 	p.rootfs = l.Files.RootFS
@@ -155,6 +160,9 @@ func (s *Supervisor) run(p *procIO, parked *runtime.Parked, record func() error)
 	}
 	if err == nil {
 		err = parked.Go()
+	}
+	if err == nil {
+		parked.Pidfd.Close() // the keeper sees its end
 	}
 	return err
 }
@@ -374,10 +382,10 @@ func (s *Supervisor) exec(c conn, req *request) (*session, error) {
 }
 
 // wait answers when the container is not running and its last run is wholly
-// over, or when the client leaves.
+// over, or when the client leaves. Where a restart is due, that is the next run.
 func (s *Supervisor) wait(c conn, req *request) error {
-	p := s.current(req.ID)
-	if p == nil {
+	p, next := s.currentOrNext(req.ID)
+	if p == nil && next == nil {
 		return errs.New(errs.NotFound, "container %s is not running", req.ID)
 	}
 	left := make(chan struct{})
@@ -385,8 +393,18 @@ func (s *Supervisor) wait(c conn, req *request) error {
 		c.receive(make([]byte, 1), nil)
 		close(left)
 	}()
-	if err := c.send(frameAnswer, answer{Key: p.key}); err != nil {
+	if err := c.send(frameAnswer, answer{}); err != nil {
 		return nil
+	}
+	for p == nil {
+		select {
+		case <-next.over:
+		case <-left:
+			return nil
+		}
+		if p, next = s.currentOrNext(req.ID); p == nil && next == nil {
+			return nil // the client looks for itself
+		}
 	}
 	select {
 	case <-p.done:

@@ -57,12 +57,24 @@ type Starter interface {
 	// Failed records that the run's program could not be run.
 	Failed(r Run, err error)
 	// Ended is called when a run is over, its output complete and its cgroup
-	// gone. It removes containers that want it.
-	Ended(r Run)
+	// gone. It removes containers that want it, and tells, as Due, whether and
+	// when there is to be a further run.
+	Ended(r Run) (at time.Time, again bool)
+	// Restarting lists the containers that may be waiting to be started again.
+	Restarting() []string
+	// Due tells whether and when the restart policy starts container id again.
+	Due(id string) (at time.Time, again bool)
+	// GiveUp records that Relaunch failed for good.
+	GiveUp(id string, why error)
+	// Relaunch is Launch by the restart policy. ErrSettled: nothing is due.
+	Relaunch(id string) (*Launch, error)
 }
 
 // ErrBegun says that the run that is asked for was begun already.
 var ErrBegun = errors.New("this start was done already")
+
+// ErrSettled says that a container is not to be started again.
+var ErrSettled = errors.New("no restart is due")
 
 // Run names one start of a container.
 type Run struct {
@@ -70,6 +82,9 @@ type Run struct {
 	Token  string // of the request
 	Number int    // counts the container's starts, from 1
 	Sync   bool   // its records must survive power loss
+
+	Restarts int           // which start by the restart policy this is; 0 is a user's
+	Delay    time.Duration // how long it had to wait for it
 
 	// For events; absent when a supervisor goes on with a dead one's run.
 	Cause    event.Cause
@@ -115,12 +130,15 @@ type Supervisor struct {
 	pool *pool
 
 	mu     sync.Mutex
-	procs  map[string]*procIO // by key
-	main   map[string]*procIO // present run by container id
-	busy   int                // requests being served
+	procs  map[string]*procIO  // by key
+	main   map[string]*procIO  // present run by container id
+	busy   int                 // requests being served
+	due    map[string]*waiting // restarts to come, by container id
 	ending bool
 	quiet  *time.Timer
 	execs  int // numbers exec keys
+
+	slots chan struct{} // taken by restarts in progress
 }
 
 // control is the supervisor's end of the keeper's socket.
@@ -148,7 +166,8 @@ func Serve(ctx context.Context, cfg Config) error {
 	s := &Supervisor{
 		cfg: cfg, rt: cfg.Runtime,
 		ctl:   &control{sock: os.NewFile(keeper.ControlFd, "control")},
-		procs: map[string]*procIO{}, main: map[string]*procIO{},
+		procs: map[string]*procIO{}, main: map[string]*procIO{}, due: map[string]*waiting{},
+		slots: make(chan struct{}, restartsAtOnce),
 	}
 	s.pool = newPool(s, cfg.Pool)
 	if err := s.takeOver(); err != nil {
@@ -159,6 +178,8 @@ func Serve(ctx context.Context, cfg Config) error {
 	go func() { lost <- s.listenKeeper() }()
 	go s.accept(l.(*net.UnixListener))
 	s.ctl.send(&keeper.Message{Op: keeper.OpUp})
+	s.enter() // there is something to do until all restarts are found
+	go s.findRestarts()
 	idle := make(chan struct{})
 	s.mu.Lock()
 	s.quiet = time.AfterFunc(cfg.Quiet, func() { s.endIfQuiet(idle) })
@@ -179,6 +200,9 @@ func Serve(ctx context.Context, cfg Config) error {
 		l.Close() // commands start the next keeper
 		s.pool.drain()
 		s.endAll()
+		if s.restartsLeft() {
+			return ErrRestartsLeft
+		}
 		return err
 	case <-idle:
 	}
@@ -246,12 +270,13 @@ func (s *Supervisor) goOn(p *procIO) {
 		go s.finish(p)
 		return
 	}
-	if !p.note.Exec {
+	if !p.note.Exec && !(p.note.Restarts > 0 && retryable(err)) {
 		s.cfg.Starter.Failed(p.run(), err)
 	}
 	go func() {
 		time.Sleep(resumeWindow) // whoever asked for it asks again
 		s.forget(p)
+		s.consider(p.note.ID)
 	}()
 }
 
@@ -401,7 +426,9 @@ func (s *Supervisor) cleanUp(p *procIO) {
 			fmt.Fprintln(os.Stderr, "supervisor:", err)
 		}
 	}
-	s.cfg.Starter.Ended(p.run())
+	if at, again := s.cfg.Starter.Ended(p.run()); again {
+		s.await(p.note.ID, at)
+	}
 }
 
 // enter and leave bracket a request; enter reports whether there is still time
@@ -432,7 +459,7 @@ func (s *Supervisor) touch() {
 func (s *Supervisor) endIfQuiet(idle chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.busy == 0 && len(s.procs) == 0 {
+	if s.busy == 0 && len(s.procs) == 0 && len(s.due) == 0 {
 		s.ending = true
 		close(idle)
 	}
