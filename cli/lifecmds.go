@@ -28,6 +28,10 @@ func lifeCommands() []command {
 			short: "Display a live stream of container(s) resource usage statistics", setup: setupStats,
 		},
 		{
+			names: []string{"system start"}, args: exactly(0), noOptions: true,
+			short: "Start the containers that are to run after a reboot", setup: setupSystemStart,
+		},
+		{
 			names: []string{"top", "container top"}, usage: "CONTAINER [ps OPTIONS]", args: atLeast(1), passArgs: true, noOptions: true,
 			short: "Display the running processes of a container", setup: setupTop,
 		},

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -167,4 +168,37 @@ func nextRun(ctr *Summary, last *startRecord) supervisor.Run {
 		Restarts: st.Restarts, Delay: nextWait(last.Wait, st.FinishedAt.Sub(st.StartedAt)),
 		Cause: event.Cause{By: "restart policy " + ctr.Host.Restart.String()},
 	}
+}
+
+// Absent lists the containers that do not run though their restart policy wants
+// it, after the machine went down or the keeper was killed, by name. As when
+// Docker's daemon starts, those of policy always are among them that a user
+// stopped. What a living supervisor is about to start is left to it.
+func (c *Containers) Absent(ctx context.Context) ([]*Summary, error) {
+	_, _, _, supervised := c.client.Ping(ctx)
+	var list []*Summary
+	for _, id := range c.Restarting() {
+		s, err := c.load(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		r, err := c.startRecord(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was never started
+		}
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case s.State.Status == spec.StatusRunning, s.State.Status == spec.StatusRestarting && supervised:
+		case r.Run == 1 && r.Error != "": // it has never run
+		case s.Host.Restart.Name == spec.RestartAlways, wants(s.Host.Restart, r.Restarts, s.State.ExitCode) && !c.wasStopped(id, r.Run):
+			list = append(list, s)
+		}
+	}
+	slices.SortFunc(list, func(a, b *Summary) int { return cmp.Compare(a.Name, b.Name) })
+	return list, nil
 }

@@ -3,9 +3,11 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -301,4 +303,107 @@ func (g *tug) uses() [3]int {
 		}
 	}
 	return [3]int{cgroups, strings.Count(string(mounts), "\n"), n}
+}
+
+// After the machine went down, `system start` brings back what the policies
+// say, once, and nothing else does.
+func TestCoreSystemStart(t *testing.T) {
+	t.Parallel()
+	g := newBusybox(t)
+	same(t, "nothing to do", g.ok("system", "start"), "")
+	const long = "sleep 1000"
+	for name, how := range map[string][2]string{
+		"always":    {"always", long},
+		"anyway":    {"always", long}, // stopped below
+		"unless":    {"unless-stopped", long},
+		"stopped":   {"unless-stopped", long},
+		"killed":    {"unless-stopped", long},
+		"failed":    {"on-failure:3", long},
+		"succeeded": {"on-failure", "exit 0"},
+		"tired":     {"on-failure:1", "exit 1"},
+		"none":      {"no", long},
+	} {
+		g.ok("run", "-d", "--name", name, "--restart", how[0], image, "sh", "-c", how[1])
+	}
+	g.ok("create", "--name", "new", "--restart", "always", image, "sleep", "1000")
+	g.ok("stop", "-t", "0", "stopped", "anyway")
+	g.ok("kill", "killed")
+	g.becomes("killed", "exited")
+	g.becomes("succeeded", "exited")
+	g.becomes("tired", "exited")
+	for _, boot := range []string{"another", "the same"} {
+		g.reboot(boot == "another")
+		if boot == "another" {
+			if s := g.policy("always"); s.State.Status != "exited" || s.State.ExitCode != 255 {
+				t.Errorf("after the reboot: %+v", s)
+			}
+			g.ok("run", "--rm", image, "true") // brings back nothing
+			time.Sleep(300 * time.Millisecond)
+			same(t, "running", g.ok("ps", "-q"), "")
+		}
+		same(t, "started", g.ok("system", "start"), "always\nanyway\nfailed\nunless")
+		same(t, "again", g.ok("system", "start"), "")
+		for name, want := range map[string]string{
+			"always": "running", "anyway": "running", "unless": "running", "failed": "running", "stopped": "exited", "killed": "exited",
+			"succeeded": "exited", "tired": "exited", "none": "exited", "new": "created",
+		} {
+			if s := g.policy(name); s.State.Status != want {
+				t.Errorf("%s is %+v, want %s", name, s, want)
+			}
+		}
+	}
+	// What cannot be started is said, and keeps nothing else back.
+	g.reboot(true)
+	upper := g.root() + "/containers/" + g.state("failed").ID + "/upper"
+	if err := os.RemoveAll(upper); err != nil {
+		t.Fatal(err)
+	}
+	r := g.fails(1, args("system", "start"), "cannot start container failed")
+	same(t, "started", r.stdout, "always\nanyway\nunless\n")
+}
+
+// reboot does to the store what a power failure does: all processes are gone,
+// the run directory is empty, and, for another boot, process ids mean nothing
+// any more.
+func (g *tug) reboot(another bool) {
+	g.t.Helper()
+	keeper, supervisor := g.resident()
+	pids := []int{keeper, supervisor}
+	for _, id := range strings.Fields(g.ok("ps", "-q", "--no-trunc", "--filter", "status=running")) {
+		pids = append(pids, g.state(id).State.Pid)
+	}
+	for _, pid := range pids {
+		if pid > 0 {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	eventually(g.t, 30*time.Second, func() string {
+		if alive := living(pids); len(alive) > 0 {
+			return fmt.Sprintf("processes %v live on", alive)
+		}
+		return ""
+	})
+	eventually(g.t, 10*time.Second, func() string {
+		if err := os.RemoveAll(g.runRoot()); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	if !another {
+		return
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	starts, _ := filepath.Glob(g.root() + "/containers/*/start.json")
+	for _, f := range starts {
+		b, err := os.ReadFile(f)
+		if err == nil {
+			err = os.WriteFile(f, bytes.ReplaceAll(b, bytes.TrimSpace(boot), []byte("another")), 0o600)
+		}
+		if err != nil {
+			g.t.Fatal(err)
+		}
+	}
 }
