@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 func setupLogs(a *app, fs *pflag.FlagSet) func([]string) error {
 	var o container.LogOptions
 	fs.Bool("details", false, "Show extra details provided to logs")
+	pattern := fs.String("grep", "", "Show only lines that match a regular expression (RE2); --tail counts those")
 	fs.BoolVarP(&o.Follow, "follow", "f", false, "Follow log output")
 	since := fs.String("since", "", `Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)`)
 	tail := fs.StringP("tail", "n", "all", "Number of lines to show from the end of the logs")
@@ -32,6 +34,13 @@ func setupLogs(a *app, fs *pflag.FlagSet) func([]string) error {
 		}
 		if o.Tail, err = parseTail(*tail); err != nil {
 			return err
+		}
+		if *pattern != "" {
+			re, err := regexp.Compile(*pattern)
+			if err != nil {
+				return fmt.Errorf(`invalid value for "grep": %w`, err)
+			}
+			o.Match = re.Match
 		}
 		e, err := a.engine()
 		if err != nil {

@@ -19,6 +19,7 @@ type LogOptions struct {
 	Follow       bool
 	Tail         int // lines from the end; negative is all
 	Since, Until time.Time
+	Match        func(line []byte) bool // only such lines, Tail counting them alone; nil: all
 }
 
 // LogLine is one entry: a line with its newline, or a piece of a longer line
@@ -46,6 +47,11 @@ func (c *Containers) Logs(ctx context.Context, id string, o LogOptions, emit fun
 			close(over)
 		}()
 	}
+	var filter *logFilter
+	if o.Match != nil {
+		filter = newLogFilter(o.Match, o.Tail, emit)
+		emit, o.Tail = filter.add, -1
+	}
 	r := &logReader{dir: dir, opts: o, emit: emit}
 	if err := r.begin(); err != nil {
 		return err
@@ -58,11 +64,20 @@ func (c *Containers) Logs(ctx context.Context, id string, o LogOptions, emit fun
 			last = true
 		default:
 		}
-		if err := r.drain(); err != nil || last {
+		err := r.drain()
+		if err != nil || last {
 			if errors.Is(err, errPastUntil) {
 				err = nil
 			}
+			if err == nil && filter != nil {
+				err = filter.rest()
+			}
 			return err
+		}
+		if filter != nil {
+			if err := filter.settled(); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-over:

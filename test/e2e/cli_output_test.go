@@ -165,6 +165,7 @@ func TestCLILogs(t *testing.T) {
 	for flags, want := range map[string]string{
 		"": "one\ntwo\n" + long, "--tail all": "one\ntwo\n" + long, "-n 3": "two\n" + long, "-n 2": long, "-n 1": "", "-n 0": "", "-n -1": "one\ntwo\n" + long,
 		"--since 1h": "one\ntwo\n" + long, "--until 1h": "", "--since 2020-01-01": "one\ntwo\n" + long, "-f -n 2": long,
+		"--grep ^t.o$": "two", "--grep xx": long, "--grep o -n 1": "two", "-f --grep e": "one", "--grep no-such": "",
 	} {
 		same(t, "logs "+flags, g.ok(append(append(args("logs"), strings.Fields(flags)...), "talk")...), want)
 	}
@@ -179,6 +180,7 @@ func TestCLILogs(t *testing.T) {
 	same(t, "stderr", g.do(nil, "logs", "-n", "1", "talk").stderr, "last\n")
 	g.fails(1, args("logs", "--since", "x", "talk"), "since")
 	g.fails(1, args("logs", "--tail", "x", "talk"), "tail")
+	g.fails(1, args("logs", "--grep", "(", "talk"), "grep")
 	g.fails(1, args("logs", "talk", "talk"), "requires 1 argument")
 
 	g.ok("run", "-d", "--name", "on", image, "sh", "-c", "echo here; sleep 1000")
