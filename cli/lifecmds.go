@@ -39,5 +39,9 @@ func lifeCommands() []command {
 			names: []string{"unpause", "container unpause"}, usage: "CONTAINER [CONTAINER...]", args: atLeast(1), noOptions: true,
 			short: "Unpause all processes within one or more containers", setup: setupUnpause,
 		},
+		{
+			names: []string{"update", "container update"}, usage: "CONTAINER [CONTAINER...]", args: atLeast(1),
+			short: "Update configuration of one or more containers", setup: setupUpdate,
+		},
 	}
 }

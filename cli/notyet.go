@@ -39,10 +39,8 @@ service
 stack
 swarm
 trust
-update
 volume
 container cp
-container update
 image build
 manifest annotate
 manifest create

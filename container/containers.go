@@ -4,7 +4,7 @@
 //
 // One directory per container, containers/<id>/, each file with one writer:
 //
-//	config.json  spec.Container as created                    Create, Rename
+//	config.json  spec.Container as created                    Create, Rename, Update
 //	start.json   the last start: run number, process, error   the supervisor
 //	exit.json    how that process ended                       the keeper
 //	stopped.json which run a user ended                       stop, kill, rm, update
