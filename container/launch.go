@@ -201,6 +201,18 @@ func (s *Starter) Failed(run supervisor.Run, err error) {
 	}
 }
 
+// Cut tells of the end of a run that was recorded and did not get to its
+// program.
+func (s *Starter) Cut(run supervisor.Run) {
+	r, err := s.startRecord(run.ID)
+	if err != nil || r.Run != run.Number || r.Error != "" {
+		return
+	}
+	if ctr, err := s.load(run.ID); err == nil {
+		s.ended(ctr, run)
+	}
+}
+
 // Ended removes a container that wants it, and tells whether and when another
 // is started again.
 func (s *Starter) Ended(run supervisor.Run) (at time.Time, again bool) {

@@ -125,6 +125,7 @@ func (w *world) GiveUp(string, error)                  {}
 func (w *world) Guard(string)                                    {}
 func (w *world) ExecBegan(string, string, []string, event.Cause) {}
 func (w *world) ExecEnded(string, string, int)                   {}
+func (w *world) Cut(Run)                                         {}
 func (w *world) Attached(string, event.Cause)                    {}
 
 // newWorld builds tug-init and a root directory, and returns a client.

@@ -157,6 +157,8 @@ func (s *Supervisor) restart(id string, more bool) error {
 	if err != nil {
 		if !retryable(err) || !more {
 			s.cfg.Starter.Failed(l.Run, err)
+		} else {
+			s.cfg.Starter.Cut(l.Run)
 		}
 		return err
 	}

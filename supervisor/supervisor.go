@@ -56,6 +56,9 @@ type Starter interface {
 	Began(r Run, p runtime.Process) error
 	// Failed records that the run's program could not be run.
 	Failed(r Run, err error)
+	// Cut is called instead when another run is to follow: this one may have
+	// begun, and its process been killed before it was the program.
+	Cut(r Run)
 	// Ended is called when a run is over, its output complete and its cgroup
 	// gone. It removes containers that want it, and tells, as Due, whether and
 	// when there is to be a further run.

@@ -24,7 +24,7 @@ func TestCLIUsage(t *testing.T) {
 		"container nope":     {1, "tug: unknown command: tug container nope; see 'tug container --help'"},
 		"help nope":          {1, "tug: unknown help topic: nope"},
 		"compose up":         {1, "tug: compose is not there yet"},
-		"container commit x": {1, "tug: container commit is not there yet"},
+		"manifest create x":  {1, "tug: manifest create is not there yet"},
 		"-H tcp://x ps":      {125, "tug: --host is not there yet"},
 		"run":                {1, "tug: 'tug run' requires at least 1 argument; see 'tug run --help'"},
 		"run --nope x":       {125, "tug: unknown flag: --nope; see 'tug run --help'"},

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -405,5 +406,39 @@ func (g *tug) reboot(another bool) {
 		if err != nil {
 			g.t.Fatal(err)
 		}
+	}
+}
+
+// A process that is killed as soon as it is known, before it is the program or
+// just then, has ended like any other.
+func TestCoreRestartKilledAtOnce(t *testing.T) {
+	t.Parallel()
+	g := newBusybox(t)
+	id := g.ok("run", "-d", "--name", "box", "--restart", "always", image, "sleep", "1000")
+	record := filepath.Join(g.root(), "containers", id, "start.json")
+	pid := func() int {
+		var r struct{ Pid int }
+		b, _ := os.ReadFile(record)
+		_ = json.Unmarshal(b, &r)
+		return r.Pid
+	}
+	last := pid()
+	for n := range 20 {
+		if n%4 == 3 { // the waits grow too long
+			g.ok("restart", "-t", "0", "box")
+		} else {
+			_ = syscall.Kill(last, syscall.SIGKILL)
+		}
+		for end := time.Now().Add(patience); pid() == last; {
+			if time.Now().After(end) {
+				t.Fatalf("restart %d does not come: %+v", n, g.policy("box"))
+			}
+		}
+		last = pid()
+	}
+	g.ok("stop", "-t", "0", "box")
+	actions := g.actions("box")
+	if actions != strings.Repeat("start die ", strings.Count(actions, "start")-1)+"start die" {
+		t.Error(actions)
 	}
 }
