@@ -8,6 +8,10 @@ func lifeCommands() []command {
 			short: "Create a new image from a container's changes", setup: setupCommit,
 		},
 		{
+			names: []string{"cp", "container cp"}, usage: "CONTAINER:SRC_PATH DEST_PATH|-\n\ttug cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH", args: exactly(2),
+			short: "Copy files/folders between a container and the local filesystem", setup: setupCp,
+		},
+		{
 			names: []string{"diff", "container diff"}, usage: "CONTAINER", args: exactly(1), noOptions: true,
 			short: "Inspect changes to files or directories on a container's filesystem", setup: setupDiff,
 		},

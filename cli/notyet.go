@@ -30,7 +30,6 @@ checkpoint
 compose
 config
 context
-cp
 network
 node
 plugin
@@ -40,7 +39,6 @@ stack
 swarm
 trust
 volume
-container cp
 image build
 manifest annotate
 manifest create

@@ -99,12 +99,20 @@ func (s *Starter) launch(id string, name func(*Summary, *startRecord) (superviso
 	return l, nil
 }
 
+// overlay makes a container's root file system.
+func (s *Starter) overlay(ctr *spec.Container) (*os.File, error) {
+	f, err := s.Mounter.Overlay(ctr.Layers, s.path(ctr.ID, dirUpper), s.path(ctr.ID, dirWork), layer.OverlayOptions{Volatile: ctr.Host.AutoRemove})
+	if err != nil {
+		return nil, fmt.Errorf("mount the root file system of %s: %w", ctr.Name, noSpace(err))
+	}
+	return f, nil
+}
+
 // mount makes the root file system and the trees that are bound into it.
 func (s *Starter) mount(l *supervisor.Launch, ctr *spec.Container) error {
 	var err error
-	l.Files.RootFS, err = s.Mounter.Overlay(ctr.Layers, s.path(ctr.ID, dirUpper), s.path(ctr.ID, dirWork), layer.OverlayOptions{Volatile: ctr.Host.AutoRemove})
-	if err != nil {
-		return fmt.Errorf("mount the root file system of %s: %w", ctr.Name, noSpace(err))
+	if l.Files.RootFS, err = s.overlay(ctr); err != nil {
+		return err
 	}
 	for _, name := range bound {
 		tree, err := sys.CloneTree(nil, s.path(ctr.ID, name), false)

@@ -23,6 +23,19 @@ type plain struct {
 	close  func()
 }
 
+// Inflate undoes the compression of an archive as a whole, should it have one.
+func Inflate(r io.Reader) (io.ReadCloser, error) {
+	p, err := inflate(r)
+	if err != nil {
+		return nil, err
+	}
+	return inflated{p}, nil
+}
+
+type inflated struct{ *plain }
+
+func (i inflated) Close() error { i.close(); return nil }
+
 // inflate undoes the compression of the archive as a whole.
 func inflate(r io.Reader) (*plain, error) {
 	br := bufio.NewReaderSize(r, 256<<10)

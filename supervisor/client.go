@@ -281,6 +281,21 @@ func (c *Client) Successor(ctx context.Context) error {
 	return err
 }
 
+// Mount returns the root file system of a container that does not run and whose
+// lock the caller holds, mounted nowhere.
+func (c *Client) Mount(ctx context.Context, id string) (*os.File, error) {
+	got, _, files, err := c.ask(ctx, &request{Op: opMount, ID: id}, true)
+	if err != nil {
+		return nil, err
+	}
+	got.Close()
+	if len(files) != 1 {
+		sys.CloseAll(files)
+		return nil, errs.New(errs.Internal, "the supervisor sent no root file system")
+	}
+	return files[0], nil
+}
+
 // Ping tells about the running supervisor; ok is false when there is none.
 func (c *Client) Ping(ctx context.Context) (pid, running int, backend string, ok bool) {
 	got, a, _, err := c.ask(ctx, &request{Op: opPing}, false)

@@ -123,6 +123,7 @@ func (w *world) Relaunch(string) (*Launch, error)      { return nil, ErrSettled 
 func (w *world) GiveUp(string, error)                  {}
 
 func (w *world) Guard(string)                                    {}
+func (w *world) RootFS(string) (*os.File, error)                 { return nil, os.ErrNotExist }
 func (w *world) ExecBegan(string, string, []string, event.Cause) {}
 func (w *world) ExecEnded(string, string, int)                   {}
 func (w *world) Cut(Run)                                         {}

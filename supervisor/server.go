@@ -79,6 +79,13 @@ func (s *Supervisor) dispatch(c conn, req *request) (*session, error) {
 	case opSettle:
 		s.settle(req.ID)
 		return nil, c.send(frameAnswer, answer{})
+	case opMount:
+		f, err := s.cfg.Starter.RootFS(req.ID)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		return nil, c.send(frameAnswer, answer{}, f)
 	case opPing:
 		s.mu.Lock()
 		n := len(s.main)

@@ -47,6 +47,9 @@ type Starter interface {
 	ExecBegan(id, exec string, args []string, by event.Cause)
 	ExecEnded(id, exec string, code int)
 	Attached(id string, by event.Cause)
+	// RootFS makes the root file system of the container id, which does not
+	// run and whose lock the client holds.
+	RootFS(id string) (*os.File, error)
 	// Guard lets the container id go on when the command that has paused it for
 	// a while, with the container's lock held, is killed. It does not wait for
 	// that.
