@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -226,11 +227,15 @@ func (c *copying) pipe(from func(io.Writer) error, to func(io.Reader) error) err
 	r, w := io.Pipe()
 	sent := make(chan error, 1)
 	go func() {
-		err := from(w)
+		b := bufio.NewWriterSize(w, 256<<10)
+		err := from(b)
+		if err == nil {
+			err = b.Flush()
+		}
 		w.CloseWithError(err)
 		sent <- err
 	}()
-	in := &counter{r, &c.n}
+	in := bufio.NewReaderSize(&counter{r, &c.n}, 256<<10)
 	err := to(in)
 	if err == nil {
 		_, err = io.Copy(io.Discard, in) // what is behind the last member

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -64,7 +65,11 @@ func (c *Containers) Commit(ctx context.Context, images *image.Images, name stri
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		err := writeChanges(ctx, w, m, upper)
+		b := bufio.NewWriterSize(w, 256<<10)
+		err := writeChanges(ctx, b, m, upper)
+		if err == nil {
+			err = b.Flush()
+		}
 		release() // the rest needs no container
 		w.CloseWithError(err)
 	}()
