@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"tug/errs"
 	"tug/layer"
@@ -62,19 +63,15 @@ func (c *changeWriter) root(f *layer.File, st *syscall.Stat_t, low *layer.Node, 
 
 // lookAt describes a file that was opened as a place, or a directory.
 func lookAt(f *os.File) (*layer.File, *syscall.Stat_t, error) {
-	fi, err := f.Stat()
+	st, err := statOf(f)
 	if err != nil {
 		return nil, nil, err
-	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok {
-		return nil, nil, errors.New("stat: unknown kind of result")
 	}
 	attrs, err := sys.XattrsOf(f)
 	if err != nil {
 		return nil, nil, err
 	}
-	out := &layer.File{Mode: st.Mode, UID: st.Uid, GID: st.Gid, Size: st.Size, Mtime: fi.ModTime(), Xattrs: map[string]string{}}
+	out := &layer.File{Mode: st.Mode, UID: st.Uid, GID: st.Gid, Size: st.Size, Mtime: time.Unix(st.Mtim.Unix()), Xattrs: map[string]string{}}
 	for name, value := range attrs {
 		if !ownAttr(name) {
 			out.Xattrs[name] = value
@@ -85,9 +82,22 @@ func lookAt(f *os.File) (*layer.File, *syscall.Stat_t, error) {
 	case syscall.S_IFLNK:
 		out.Target, err = sys.Readlink(f)
 	case syscall.S_IFCHR, syscall.S_IFBLK:
-		out.Major, out.Minor = uint32(st.Rdev>>8&0xfff), uint32(st.Rdev&0xff|st.Rdev>>12&0xfff00)
+		out.Major, out.Minor = sys.SplitDevice(st.Rdev)
 	}
 	return out, st, err
+}
+
+// statOf is fstat(2) of f.
+func statOf(f *os.File) (*syscall.Stat_t, error) {
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil, errors.New("stat: unknown kind of result")
+	}
+	return st, nil
 }
 
 // ownAttr tells the attributes that are overlayfs's or this host's, and those

@@ -7,7 +7,7 @@
 //	config.json  spec.Container as created                    Create, Rename, Update
 //	start.json   the last start: run number, process, error   the supervisor
 //	exit.json    how that process ended                       the keeper
-//	stopped.json which run a user ended                       stop, kill, rm, update
+//	stopped.json which run a user ended                       Stop, Kill, Remove
 //	upper/ work/ the writable layer (overlayfs)               the kernel
 //	log/         CRI log files                                the supervisor
 //	hosts hostname resolv.conf  bound into the container      Create

@@ -237,8 +237,7 @@ func (u *unpacker) special(dir *os.File, base string, h *tar.Header) error {
 	if h.Devmajor < 0 || h.Devmajor > 0xfff || h.Devminor < 0 || h.Devminor > 0xfffff || h.Typeflag == tar.TypeChar && h.Devmajor == 0 && h.Devminor == 0 {
 		return errs.New(errs.Invalid, "the tar's member %.200q is no device that there can be", h.Name)
 	}
-	major, minor := uint32(h.Devmajor), uint32(h.Devminor)
-	if err := sys.MknodAt(dir, base, kind|0o600, major<<8|minor&0xff|minor&^0xff<<12); err != nil {
+	if err := sys.MknodAt(dir, base, kind|0o600, uint32(sys.DeviceNumber(uint32(h.Devmajor), uint32(h.Devminor)))); err != nil {
 		return err
 	}
 	place, err := sys.OpenPathAt(dir, base)

@@ -92,9 +92,8 @@ func (k *packer) add(place *os.File, name string) error {
 	if err != nil {
 		return err
 	}
-	h := header(name, st.Mode, st.Uid, st.Gid, f.Mtime.Truncate(time.Second)) // as Docker's
-	h.Linkname, h.Devmajor, h.Devminor = f.Target, int64(f.Major), int64(f.Minor)
-	addXattrs(h, f.Xattrs)
+	f.Mtime = f.Mtime.Truncate(time.Second) // as Docker's
+	h := headerOf(name, f)
 	kind := st.Mode & syscall.S_IFMT
 	if kind == syscall.S_IFSOCK {
 		return nil // a tar cannot hold a socket
@@ -108,7 +107,7 @@ func (k *packer) add(place *os.File, name string) error {
 	}
 	switch kind {
 	case syscall.S_IFREG:
-		return k.file(h, place, st.Size)
+		return writeFile(k.ctx, k.w, h, place)
 	case syscall.S_IFDIR:
 		if err := k.w.WriteHeader(h); err != nil {
 			return err
@@ -141,23 +140,4 @@ func (k *packer) dir(place *os.File, name string) error {
 		}
 	}
 	return nil
-}
-
-// file writes a file with the size that it had just now. One without bytes is
-// not opened: those of /proc seem to be so.
-func (k *packer) file(h *tar.Header, place *os.File, size int64) error {
-	h.Size = size
-	if size == 0 {
-		return k.w.WriteHeader(h)
-	}
-	r, err := sys.Reopen(place)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	if err := k.w.WriteHeader(h); err != nil {
-		return err
-	}
-	_, err = io.CopyN(k.w, io.MultiReader(&untilDone{k.ctx, r}, &untilDone{k.ctx, zeros{}}), size)
-	return err
 }

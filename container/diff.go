@@ -146,13 +146,9 @@ func (d *differ) entry(path, name string, low *layer.Node, up *os.File, hidden b
 		return err
 	}
 	defer f.Close()
-	fi, err := f.Stat()
+	st, err := statOf(f)
 	if err != nil {
 		return err
-	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok {
-		return errors.New("stat: unknown kind of result")
 	}
 	kind := st.Mode & syscall.S_IFMT
 	switch {

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"tug/errs"
 	"tug/layer"
@@ -132,18 +131,13 @@ func join(dir, name string) string {
 // fromLayer writes a file of the layers with all that is in it.
 func (x *export) fromLayer(path string, n *layer.Node) error {
 	f := n.File(path)
-	h := header(path, f.Mode, f.UID, f.GID, f.Mtime)
-	h.Devmajor, h.Devminor, h.Linkname = int64(f.Major), int64(f.Minor), f.Target
+	h := headerOf(path, f)
 	if n.Links() > 1 && !n.IsDir() {
 		if first, ok := x.lower[n.Same()]; ok {
 			return x.w.WriteHeader(&tar.Header{Typeflag: tar.TypeLink, Name: path, Linkname: first, ModTime: f.Mtime, Format: tar.FormatPAX})
 		}
 		x.lower[n.Same()] = path
 	}
-	if f.IsRegular() {
-		h.Size = f.Size
-	}
-	addXattrs(h, f.Xattrs)
 	if err := x.w.WriteHeader(h); err != nil {
 		return err
 	}
@@ -167,44 +161,28 @@ func (x *export) fromUpper(dir, name string, low *layer.Node, up *os.File) error
 		return err
 	}
 	defer f.Close()
-	fi, err := f.Stat()
+	at, st, err := lookAt(f)
 	if err != nil {
 		return err
-	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok {
-		return errors.New("stat: unknown kind of result")
 	}
 	path, kind := join(dir, name), st.Mode&syscall.S_IFMT
 	if kind == syscall.S_IFCHR && st.Rdev == 0 || kind == syscall.S_IFSOCK {
 		return nil // a whiteout; and a tar cannot hold a socket
 	}
-	attrs, err := sys.XattrsOf(f)
-	if err != nil {
-		return err
-	}
 	if kind == syscall.S_IFDIR {
-		if low != nil && (!low.IsDir() || attrs["trusted.overlay.opaque"] == "y") {
+		if low != nil && (!low.IsDir() || at.Opaque) {
 			low = nil
 		}
 	} else if st.Nlink > 1 {
 		id := fileID{st.Dev, st.Ino}
 		if first, ok := x.upper[id]; ok {
-			return x.w.WriteHeader(&tar.Header{Typeflag: tar.TypeLink, Name: path, Linkname: first, ModTime: fi.ModTime(), Format: tar.FormatPAX})
+			return x.w.WriteHeader(&tar.Header{Typeflag: tar.TypeLink, Name: path, Linkname: first, ModTime: at.Mtime, Format: tar.FormatPAX})
 		}
 		x.upper[id] = path
 	}
-	h := header(path, st.Mode, st.Uid, st.Gid, fi.ModTime())
-	addXattrs(h, attrs)
-	switch kind {
-	case syscall.S_IFLNK:
-		if h.Linkname, err = sys.Readlink(f); err != nil {
-			return err
-		}
-	case syscall.S_IFCHR, syscall.S_IFBLK:
-		h.Devmajor, h.Devminor = int64(st.Rdev>>8&0xfff), int64(st.Rdev&0xff|st.Rdev>>12&0xfff00)
-	case syscall.S_IFREG:
-		return x.file(h, f, st.Size)
+	h := headerOf(path, at)
+	if kind == syscall.S_IFREG {
+		return writeFile(x.ctx, x.w, h, f)
 	}
 	if err := x.w.WriteHeader(h); err != nil || kind != syscall.S_IFDIR {
 		return err
@@ -217,19 +195,22 @@ func (x *export) fromUpper(dir, name string, low *layer.Node, up *os.File) error
 	return x.dir(path, low, d)
 }
 
-// file writes a file of the writable layer with the size that it had just now:
-// what a writer adds meanwhile is left out, what is cut off is zeros.
-func (x *export) file(h *tar.Header, f *os.File, size int64) error {
-	r, err := sys.Reopen(f)
+// writeFile writes a file of the writable layer with the size that it had just
+// now: what a writer adds meanwhile is left out, what is cut off is zeros. One
+// without bytes is not opened: those of /proc seem to be so.
+func writeFile(ctx context.Context, w *tar.Writer, h *tar.Header, place *os.File) error {
+	if h.Size == 0 {
+		return w.WriteHeader(h)
+	}
+	r, err := sys.Reopen(place)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	h.Size = size
-	if err := x.w.WriteHeader(h); err != nil {
+	if err := w.WriteHeader(h); err != nil {
 		return err
 	}
-	_, err = io.CopyN(x.w, io.MultiReader(&untilDone{x.ctx, r}, &untilDone{x.ctx, zeros{}}), size)
+	_, err = io.CopyN(w, io.MultiReader(&untilDone{ctx, r}, &untilDone{ctx, zeros{}}), h.Size)
 	return err
 }
 
@@ -251,10 +232,13 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// header makes a member from a file's st_mode.
-func header(path string, mode, uid, gid uint32, mtime time.Time) *tar.Header {
-	h := &tar.Header{Name: path, Mode: int64(mode & 0o7777), Uid: int(uid), Gid: int(gid), ModTime: mtime, Format: tar.FormatPAX}
-	switch mode & syscall.S_IFMT {
+// headerOf makes the member of a file, with its extended attributes.
+func headerOf(path string, f *layer.File) *tar.Header {
+	h := &tar.Header{
+		Name: path, Mode: int64(f.Mode & 0o7777), Uid: int(f.UID), Gid: int(f.GID), ModTime: f.Mtime, Format: tar.FormatPAX,
+		Linkname: f.Target, Devmajor: int64(f.Major), Devminor: int64(f.Minor),
+	}
+	switch f.Mode & syscall.S_IFMT {
 	case syscall.S_IFDIR:
 		h.Typeflag, h.Name = tar.TypeDir, path+"/"
 	case syscall.S_IFLNK:
@@ -266,8 +250,9 @@ func header(path string, mode, uid, gid uint32, mtime time.Time) *tar.Header {
 	case syscall.S_IFIFO:
 		h.Typeflag = tar.TypeFifo
 	default:
-		h.Typeflag = tar.TypeReg
+		h.Typeflag, h.Size = tar.TypeReg, f.Size
 	}
+	addXattrs(h, f.Xattrs)
 	return h
 }
 

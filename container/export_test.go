@@ -7,22 +7,22 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"tug/layer"
 )
 
 // Attributes that a tar cannot hold must not make an export fail.
 func TestExportXattrs(t *testing.T) {
-	h := header("f", 0o100644, 0, 1<<32-2, time.Unix(1, 5))
-	addXattrs(h, map[string]string{
+	h := headerOf("f", &layer.File{Mode: 0o100644, GID: 1<<32 - 2, Mtime: time.Unix(1, 5), Xattrs: map[string]string{
 		"user.ok": "a\x00b", "user.a=b": "x", "trusted.overlay.opaque": "y", "security.selinux": "s", "security.capability": "c",
 		"user.huge": strings.Repeat("x", maxExportAttrs),
-	})
+	}})
 	want := map[string]string{"SCHILY.xattr.security.capability": "c"}
 	// What comes after what is too large is left out too.
 	if diff := cmp.Diff(want, h.PAXRecords); diff != "" {
 		t.Error(diff)
 	}
-	h = header("f", 0o106755, 0, 0, time.Unix(1, 5))
-	addXattrs(h, map[string]string{"user.ok": "a\x00b"})
+	h = headerOf("f", &layer.File{Mode: 0o106755, Mtime: time.Unix(1, 5), Xattrs: map[string]string{"user.ok": "a\x00b"}})
 	var b strings.Builder
 	w := tar.NewWriter(&b)
 	if err := w.WriteHeader(h); err != nil {

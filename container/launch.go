@@ -216,7 +216,10 @@ func (s *Starter) Cut(run supervisor.Run) {
 	if err != nil || r.Run != run.Number || r.Error != "" {
 		return
 	}
-	if ctr, err := s.load(run.ID); err == nil {
+	for end := time.Now().Add(time.Second); r.alive() && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		// It is being killed.
+	}
+	if ctr, err := s.load(run.ID); err == nil && ctr.State.Status != spec.StatusRunning {
 		s.ended(ctr, run)
 	}
 }

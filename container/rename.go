@@ -9,8 +9,6 @@ import (
 
 	"tug/errs"
 	"tug/event"
-	"tug/spec"
-	"tug/state"
 	"tug/sys"
 )
 
@@ -33,8 +31,8 @@ func (c *Containers) Rename(name, to string) error {
 	}
 	defer lock.Close()
 	// It may have been renamed while this waited.
-	var ctr spec.Container
-	if err := state.ReadJSON(c.path(s.ID, fileConfig), &ctr); err != nil {
+	ctr, err := c.config(s.ID)
+	if err != nil {
 		return err
 	}
 	if ctr.Name == to {
@@ -50,12 +48,12 @@ func (c *Containers) Rename(name, to string) error {
 	defer release()
 	old := ctr.Name
 	ctr.Name = to
-	if err := c.st.WriteJSON(c.path(s.ID, fileConfig), &ctr, !ctr.Host.AutoRemove); err != nil {
+	if err := c.st.WriteJSON(c.path(s.ID, fileConfig), ctr, !ctr.Host.AutoRemove); err != nil {
 		os.Remove(c.st.ContainerName(to)) // this holds its lock
 		return fmt.Errorf("rename container %s: %w", old, noSpace(err))
 	}
 	c.dropName(old, s.ID)
-	c.tell(&ctr, event.Event{Action: "rename", Attributes: map[string]string{"oldName": "/" + old}})
+	c.tell(ctr, event.Event{Action: "rename", Attributes: map[string]string{"oldName": "/" + old}})
 	return nil
 }
 

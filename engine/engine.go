@@ -37,11 +37,10 @@ type Options struct {
 	Root    string // /var/lib/tug
 	Run     string // /run/tug
 	Storage string // storage backend; empty probes
+	Command string // on whose behalf, for events: "tug run"
 
-	MaxLayerSize int64  // bytes of a layer's tar; 0 is 1 TiB
-	Command      string // on whose behalf, for events: "tug run"
-
-	MaxLayerEntries int // members of a layer's tar; 0 is 4 Mi
+	MaxLayerSize    int64 // bytes of a layer's tar; 0 is 1 TiB
+	MaxLayerEntries int   // members of a layer's tar; 0 is 4 Mi
 }
 
 // Defaults of Options.

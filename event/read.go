@@ -33,14 +33,11 @@ func (l *Log) Read(ctx context.Context, q Query, emit func(*Event) error) error 
 	now := time.Now()
 	r := &reader{dir: l.dir, q: q, emit: emit, ends: map[string]int{}}
 	defer r.close()
-	if !q.Until.IsZero() && !q.Until.After(now) {
-		if q.Since.IsZero() {
-			r.q.Since = now
-		}
-		return r.drain()
-	}
 	if q.Since.IsZero() {
 		r.q.Since = now
+	}
+	if !q.Until.IsZero() && !q.Until.After(now) {
+		return r.drain()
 	}
 	if !q.Until.IsZero() {
 		var cancel context.CancelFunc

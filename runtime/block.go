@@ -10,6 +10,7 @@ import (
 
 	"tug/errs"
 	"tug/spec"
+	"tug/sys"
 )
 
 // BlockLimit is one limit of one block device.
@@ -69,14 +70,9 @@ func addBlockLimit(all *[]BlockLimit, path, key string, value uint64) error {
 	if !ok || fi.Mode()&os.ModeDevice == 0 || fi.Mode()&os.ModeCharDevice != 0 {
 		return errs.New(errs.Invalid, "limit of a block device: %s is no block device", path)
 	}
-	major, minor := deviceNumber(st.Rdev)
+	major, minor := sys.SplitDevice(st.Rdev)
 	*all = append(*all, BlockLimit{Device: fmt.Sprintf("%d:%d", major, minor), Key: key, Value: value})
 	return nil
-}
-
-// deviceNumber takes a 64-bit dev_t apart, as gnu_dev_major and gnu_dev_minor.
-func deviceNumber(dev uint64) (major, minor uint32) {
-	return uint32(dev>>8&0xfff | dev>>32&^0xfff), uint32(dev&0xff | dev>>12&^0xff)
 }
 
 // ioWeight converts v1's weight (10 to 1000) to v2's (1 to 10000), linearly.

@@ -14,6 +14,7 @@ import (
 	"tug/errs"
 	"tug/runtime/plan"
 	"tug/spec"
+	"tug/sys"
 )
 
 // maxDevices bounds what the directories of --device may hold: each device
@@ -103,7 +104,7 @@ func describeDevice(fi fs.FileInfo) (plan.Device, bool) {
 	if fi.Mode()&os.ModeCharDevice != 0 {
 		d.Kind = 'c'
 	}
-	d.Major, d.Minor = deviceNumber(st.Rdev)
+	d.Major, d.Minor = sys.SplitDevice(st.Rdev)
 	return d, true
 }
 

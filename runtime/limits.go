@@ -250,14 +250,15 @@ func (c *cgroups) limitRealtime(slot string, l Limits) error {
 }
 
 func (c *cgroups) limitCPUSet(slot string, l Limits) error {
-	var errs []error
-	if l.CPUs != "" {
-		errs = append(errs, c.set(slot, "cpuset", "cpuset.cpus", l.CPUs))
+	for _, f := range [][2]string{{"cpuset.cpus", l.CPUs}, {"cpuset.mems", l.Mems}} {
+		if f[1] == "" {
+			continue
+		}
+		if err := c.set(slot, "cpuset", f[0], f[1]); err != nil {
+			return err
+		}
 	}
-	if l.Mems != "" {
-		errs = append(errs, c.set(slot, "cpuset", "cpuset.mems", l.Mems))
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func (c *cgroups) limitPids(slot string, l Limits) error {

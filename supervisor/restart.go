@@ -155,17 +155,23 @@ func (s *Supervisor) restart(id string, more bool) error {
 	defer l.Release()
 	p, _, err := s.begin(l, &request{ID: id, Token: l.Token})
 	if err != nil {
-		if !retryable(err) || !more {
-			s.cfg.Starter.Failed(l.Run, err)
-		} else {
-			s.cfg.Starter.Cut(l.Run)
-		}
+		s.notRun(l.Run, err, more)
 		return err
 	}
 	s.pool.refillLater()
 	p.pump()
 	go s.finish(p)
 	return nil
+}
+
+// notRun records that the program of a run could not be run; more says that
+// another may follow.
+func (s *Supervisor) notRun(run Run, err error, more bool) {
+	if more && retryable(err) {
+		s.cfg.Starter.Cut(run)
+	} else {
+		s.cfg.Starter.Failed(run, err)
+	}
 }
 
 // retryable tells errors that may have gone the next time: of the machine, or

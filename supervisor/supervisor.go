@@ -276,8 +276,8 @@ func (s *Supervisor) goOn(p *procIO) {
 		go s.finish(p)
 		return
 	}
-	if !p.note.Exec && !(p.note.Restarts > 0 && retryable(err)) {
-		s.cfg.Starter.Failed(p.run(), err)
+	if !p.note.Exec {
+		s.notRun(p.run(), err, p.note.Restarts > 0)
 	}
 	go func() {
 		time.Sleep(resumeWindow) // whoever asked for it asks again

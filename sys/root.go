@@ -98,6 +98,9 @@ func Mknod(path string, kind byte, major, minor uint32, mode uint32) error {
 // DeviceNumber is the number of a device as stat(2) gives it.
 func DeviceNumber(major, minor uint32) uint64 { return unix.Mkdev(major, minor) }
 
+// SplitDevice takes such a number apart.
+func SplitDevice(dev uint64) (major, minor uint32) { return unix.Major(dev), unix.Minor(dev) }
+
 // Fchdir makes dir the working directory.
 func Fchdir(dir *os.File) error { return wrap("fchdir", dir.Name(), unix.Fchdir(Fd(dir))) }
 
