@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -82,6 +83,9 @@ func run(ctx context.Context, c config) (err error) {
 	defer func() { err = errors.Join(err, l.close()) }()
 	r := report{machine: l.machine(ctx)}
 	for _, p := range parts {
+		r.missing = append(r.missing, p.name)
+	}
+	for _, p := range parts {
 		if c.only != "" && !strings.Contains(","+c.only+",", ","+p.name+",") {
 			continue
 		}
@@ -91,10 +95,17 @@ func run(ctx context.Context, c config) (err error) {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 		r.chapters = append(r.chapters, ch)
+		r.missing = slices.DeleteFunc(r.missing, func(name string) bool { return name == p.name })
+		// After each chapter, because a whole run takes half an hour and may
+		// be broken off.
+		if c.out != "-" {
+			if err := os.WriteFile(c.out, []byte(r.markdown()), 0o644); err != nil {
+				return err
+			}
+		}
 	}
 	if c.out == "-" {
 		_, err = os.Stdout.WriteString(r.markdown())
-		return err
 	}
-	return os.WriteFile(c.out, []byte(r.markdown()), 0o644)
+	return err
 }

@@ -19,6 +19,7 @@ var notes string
 type report struct {
 	machine  string
 	chapters []chapter
+	missing  []string // parts that were not measured
 }
 
 // chapter is one table.
@@ -44,7 +45,11 @@ type budget struct {
 func (r report) markdown() string {
 	var b strings.Builder
 	b.WriteString("# Benchmarks\n\nWritten by `make bench`; do not edit. The budgets are the design's; they bind the median.\n\n")
-	b.WriteString(r.machine + "\n")
+	b.WriteString(r.machine)
+	if len(r.missing) > 0 {
+		fmt.Fprintf(&b, "- not measured in this run: %s\n", strings.Join(r.missing, ", "))
+	}
+	b.WriteString("\n")
 	for _, c := range r.chapters {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", c.title, c.text)
 		fmt.Fprintf(&b, "| what | runs | min, %s | median, %s | budget | |\n|---|---:|---:|---:|---|---|\n", c.unit, c.unit)

@@ -37,11 +37,14 @@ func (s series) median() float64 {
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // interleave runs every subject once per round, in turn, and returns their
-// times in milliseconds. The first two rounds do not count: they fill caches
-// and pools. pause lets what a subject does after its end, like refilling a
+// times in milliseconds. The first two rounds do not count, or the first one of
+// a few long ones: they fill caches and pools. pause lets what a subject does after its end, like refilling a
 // pool, not count for the next.
 func (l *lab) interleave(ctx context.Context, rounds int, pause time.Duration, subjects []subject) (map[string]series, error) {
-	const warmup = 2
+	warmup := 2
+	if rounds < 10 {
+		warmup = 1
+	}
 	all := map[string]series{}
 	for round := range rounds + warmup {
 		for _, s := range subjects {
