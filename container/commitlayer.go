@@ -1,11 +1,13 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -300,4 +302,16 @@ func (p *paddedReader) ReadAt(b []byte, off int64) (int, error) {
 	}
 	clear(b[n:])
 	return len(b), nil
+}
+
+// child is what a directory of the layers, which may be none, has by a name.
+func child(low *layer.Node, name string) *layer.Node {
+	if low == nil {
+		return nil
+	}
+	i, ok := slices.BinarySearchFunc(low.Children, name, func(n *layer.Node, name string) int { return cmp.Compare(n.Name, name) })
+	if !ok {
+		return nil
+	}
+	return low.Children[i]
 }

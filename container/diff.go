@@ -1,7 +1,6 @@
 package container
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,11 +20,19 @@ import (
 type Change struct {
 	Kind layer.ChangeKind
 	Path string
+	Mode uint32 // as st_mode; of what was there, when it was removed
+	Size int64  // of a file's bytes, as Mode
+	Was  int64  // of the file that is changed: its bytes in the image
+
+	gone *layer.Entry // what was removed
 }
 
+// IsDir reports whether the path is a directory, or was.
+func (c *Change) IsDir() bool { return c.Mode&syscall.S_IFMT == syscall.S_IFDIR }
+
 // Diff lists what a container has added, changed and deleted, running or not,
-// each directory before what is in it. It looks at the writable layer, and at
-// the names in the image's layers if there is anything in it. A directory counts
+// each directory before what is in it. It looks at the writable layer, and up
+// in the image's layers what is in it: it costs what was changed. A directory counts
 // as changed when something in it does; a file that was copied up does, also if
 // its bytes are the same. Of what was added to make place for mounts nothing is
 // said.
@@ -36,34 +43,54 @@ func (c *Containers) Diff(ctx context.Context, name string) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
+	var all []Change
+	err = c.diff(ctx, s, func(d *differ) error {
+		all = d.all
+		return nil
+	})
+	return all, err
+}
+
+// diff compares a container with its image and calls f with what differs, while
+// the layers are open.
+func (c *Containers) diff(ctx context.Context, s *Summary, f func(*differ) error) error {
 	upper, err := os.Open(c.UpperDir(s.ID))
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, gone := os.Lstat(c.path(s.ID)); errors.Is(gone, fs.ErrNotExist) {
-			return nil, noSuch(name)
+			return noSuch(s.Name)
 		}
-		return nil, errs.New(errs.Corrupt, "container %s: its writable layer is missing", s.Name).WithHint("see: tug system check")
+		return errs.New(errs.Corrupt, "container %s: its writable layer is missing", s.Name).WithHint("see: tug system check")
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer upper.Close()
 	d := &differ{ctx: ctx, placed: map[string]bool{}}
 	names, err := namesIn(upper)
-	if err != nil || len(names) == 0 {
-		return nil, err
+	if err != nil {
+		return err
 	}
-	m, err := c.layers.Tree(ctx, s.Layers)
+	if len(names) == 0 {
+		return f(d)
+	}
+	k, err := c.layers.Lookup(ctx, s.Layers)
 	if err == nil {
-		defer m.Close()
-		err = d.dir("", m.Root, upper, names, false)
+		defer k.Close()
+		var root *layer.Entry
+		if root, err = k.Root(); err == nil {
+			err = d.dir("", root, upper, names, false)
+		}
+	}
+	if err == nil {
+		err = f(d)
 	}
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("compare container %s with its image: %w", s.Name, err)
+		return fmt.Errorf("compare container %s with its image: %w", s.Name, err)
 	}
-	return d.all, nil
+	return nil
 }
 
 // differ is one run of Diff.
@@ -83,8 +110,21 @@ func isPlace(path string) bool {
 	return false
 }
 
-func (d *differ) add(kind layer.ChangeKind, path string) {
-	d.all = append(d.all, Change{kind, "/" + path})
+func (d *differ) add(kind layer.ChangeKind, path string, low *layer.Entry, st *syscall.Stat_t) {
+	c := Change{Kind: kind, Path: "/" + path}
+	switch {
+	case kind == layer.Removed:
+		c.Mode, c.Size, c.gone = low.Mode, low.Size, low
+	case low != nil:
+		c.Was = low.Size
+		fallthrough
+	default:
+		c.Mode = st.Mode
+		if st.Mode&syscall.S_IFMT == syscall.S_IFREG {
+			c.Size = st.Size
+		}
+	}
+	d.all = append(d.all, c)
 }
 
 // namesIn lists a directory, in the order of bytes.
@@ -97,21 +137,18 @@ func namesIn(dir *os.File) ([]string, error) {
 	return names, err
 }
 
-func child(low *layer.Node, name string) *layer.Node {
+// below is what a directory of the layers, which may be none, has by a name.
+func below(low *layer.Entry, name string) (*layer.Entry, error) {
 	if low == nil {
-		return nil
+		return nil, nil
 	}
-	i, ok := slices.BinarySearchFunc(low.Children, name, func(n *layer.Node, name string) int { return cmp.Compare(n.Name, name) })
-	if !ok {
-		return nil
-	}
-	return low.Children[i]
+	return low.Child(name)
 }
 
 // dir compares a directory of the writable layer, in which are names, with the
 // layers' one, low, which may be nil. When that is hidden, what is not in the
 // writable layer is deleted.
-func (d *differ) dir(path string, low *layer.Node, up *os.File, names []string, hidden bool) error {
+func (d *differ) dir(path string, low *layer.Entry, up *os.File, names []string, hidden bool) error {
 	if err := d.ctx.Err(); err != nil {
 		return err
 	}
@@ -119,14 +156,20 @@ func (d *differ) dir(path string, low *layer.Node, up *os.File, names []string, 
 		return errs.New(errs.Unsupported, "the path %.40s... is too long or too deep", path)
 	}
 	if hidden && low != nil {
-		for _, n := range low.Children {
-			names = append(names, n.Name)
+		more, err := low.Names()
+		if err != nil {
+			return err
 		}
+		names = append(names, more...)
 		slices.Sort(names)
 		names = slices.Compact(names)
 	}
 	for _, name := range names {
-		if err := d.entry(join(path, name), name, child(low, name), up, hidden); err != nil {
+		under, err := below(low, name)
+		if err != nil {
+			return err
+		}
+		if err := d.entry(join(path, name), name, under, up, hidden); err != nil {
 			return err
 		}
 	}
@@ -134,11 +177,11 @@ func (d *differ) dir(path string, low *layer.Node, up *os.File, names []string, 
 }
 
 // entry compares one name.
-func (d *differ) entry(path, name string, low *layer.Node, up *os.File, hidden bool) error {
+func (d *differ) entry(path, name string, low *layer.Entry, up *os.File, hidden bool) error {
 	f, err := sys.OpenPathAt(up, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if hidden && low != nil {
-			d.add(layer.Removed, path)
+			d.add(layer.Removed, path, low, nil)
 		}
 		return nil // or it was removed just now
 	}
@@ -154,16 +197,16 @@ func (d *differ) entry(path, name string, low *layer.Node, up *os.File, hidden b
 	switch {
 	case kind == syscall.S_IFCHR && st.Rdev == 0:
 		if low != nil {
-			d.add(layer.Removed, path)
+			d.add(layer.Removed, path, low, nil)
 		}
 		return nil
 	case low == nil && kind == syscall.S_IFREG && st.Size == 0 && isPlace(path):
 		d.placed["etc"] = true
 		return nil
 	case low != nil:
-		d.add(layer.Changed, path)
+		d.add(layer.Changed, path, low, st)
 	default:
-		d.add(layer.Added, path)
+		d.add(layer.Added, path, nil, st)
 	}
 	if kind != syscall.S_IFDIR {
 		return nil
@@ -173,7 +216,7 @@ func (d *differ) entry(path, name string, low *layer.Node, up *os.File, hidden b
 
 // subdirectory goes on with a directory that is noted as changed, and forgets
 // that note when nothing is.
-func (d *differ) subdirectory(path string, low *layer.Node, f *os.File, st *syscall.Stat_t, hidden bool) error {
+func (d *differ) subdirectory(path string, low *layer.Entry, f *os.File, st *syscall.Stat_t, hidden bool) error {
 	later := false // only its time differs, perhaps
 	same := low == nil && isPlace(path)
 	if low != nil {
@@ -182,9 +225,8 @@ func (d *differ) subdirectory(path string, low *layer.Node, f *os.File, st *sysc
 			return err
 		}
 		hidden = hidden || attrs["trusted.overlay.opaque"] == "y"
-		was := low.File(path)
-		same = low.IsDir() && was.Mode == st.Mode && was.UID == st.Uid && was.GID == st.Gid
-		later = was.Mtime.Unix() != st.Mtim.Sec
+		same = low.IsDir() && low.Mode == st.Mode && low.UID == st.Uid && low.GID == st.Gid
+		later = low.Mtime.Unix() != st.Mtim.Sec
 	}
 	dir, err := sys.Reopen(f)
 	if err != nil {
