@@ -8,6 +8,10 @@ func exploreCommands() []command {
 			short: "Export a container's filesystem as a tar archive", setup: setupExport,
 		},
 		{
+			names: []string{"explain"}, usage: "CONTAINER|IMAGE", args: exactly(1),
+			short: "Show what a container is made of: layers, changes, mounts, limits, namespaces", setup: setupExplain,
+		},
+		{
 			names: []string{"image explore"}, usage: "IMAGE", args: exactly(1),
 			short: "Show layer by layer what is in an image", setup: setupExplore,
 		},

@@ -29,7 +29,7 @@ func useImage(t testing.TB, s *Images, id string, i *fixture.Image) {
 	for _, l := range i.Layers {
 		layers = append(layers, spec.Digest(fixture.Digest(l)))
 	}
-	must(t, s.st.WriteJSON(filepath.Join(dir, "config.json"), containerUse{strings.Repeat(id, 64), idOf(i), layers}, false))
+	must(t, s.st.WriteJSON(filepath.Join(dir, "config.json"), containerUse{ID: strings.Repeat(id, 64), ImageID: idOf(i), Layers: layers}, false))
 }
 
 // bytesOf sums up the files of layers and blobs.

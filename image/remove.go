@@ -305,6 +305,7 @@ type containerUse struct {
 	ID      string
 	ImageID spec.Digest
 	Layers  []spec.Digest
+	Name    string
 }
 
 // containers reads what each container uses. One that is just being removed is

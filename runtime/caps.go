@@ -90,3 +90,6 @@ func parseCaps(names []string) (set uint64, all bool, err error) {
 	}
 	return set, all, nil
 }
+
+// CapNames names the capabilities of a set: CAP_CHOWN.
+func CapNames(set uint64) []string { return capList(set) }
