@@ -69,9 +69,8 @@ modules:
 	$(GO) run ./internal/arch/modules
 
 install: build
-	@# tug last: a running supervisor makes way for it, and the next one needs the new tug-init.
-	install -D -m 0755 bin/tug-init $(DESTDIR)$(PREFIX)/libexec/tug/tug-init
 	install -D -m 0755 bin/tug $(DESTDIR)$(PREFIX)/bin/tug
+	install -D -m 0755 bin/tug-init $(DESTDIR)$(PREFIX)/libexec/tug/tug-init
 
 clean:
 	rm -rf bin dist

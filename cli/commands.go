@@ -101,8 +101,12 @@ func containerCommands() []command {
 			short: "Kill one or more running containers", setup: setupKill,
 		},
 		{
-			names: []string{"logs", "container logs"}, usage: c, args: exactly(1),
+			names: []string{"logs", "container logs"}, usage: c + "\n\ttug logs clear CONTAINER [CONTAINER...]", args: exactly(1),
 			short: "Fetch the logs of a container", setup: setupLogs,
+		},
+		{
+			names: []string{"logs clear", "container logs clear"}, usage: cs, args: atLeast(1), noOptions: true,
+			short: "Empty the logs of one or more containers", setup: setupClear,
 		},
 		{
 			names: []string{"restart", "container restart"}, usage: cs, args: atLeast(1),
@@ -183,12 +187,22 @@ func find(table []command, args []string) (c *command, name string, rest []strin
 		}
 		name, rest = name+" "+rest[0], rest[1:]
 	}
+	if clearsLogs(name, rest) {
+		name, rest = name+" "+rest[0], rest[1:]
+	}
 	for i := range table {
 		if slices.Contains(table[i].names, name) {
 			return &table[i], name, rest
 		}
 	}
 	return nil, name, args[1:]
+}
+
+// clearsLogs tells `logs clear CONTAINER...` from the logs of a container that
+// is called clear: there a flag follows, or nothing. --help is the former's.
+func clearsLogs(name string, rest []string) bool {
+	return (name == "logs" || name == "container logs") && len(rest) > 1 && rest[0] == "clear" &&
+		(rest[1] == "--help" || !strings.HasPrefix(rest[1], "-"))
 }
 
 // inGroup returns the first name of c within a group, or "".

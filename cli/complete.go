@@ -29,6 +29,9 @@ func (a *app) complete(args []string) error {
 			if group, sub, ok := strings.Cut(name, " "); ok {
 				parent, name = parents[group], sub
 			}
+			if parent == nil || strings.Contains(name, " ") {
+				continue // logs clear: the shell completes the logs
+			}
 			parent.AddCommand(a.cobraCommand(&c, name))
 		}
 	}

@@ -99,8 +99,7 @@ func TestJSONFields(t *testing.T) {
 	}{
 		{
 			"/containers/{id}/json", reflect.TypeFor[containerJSON](),
-			"State.Health ImageManifestDescriptor Storage Mounts[] HostConfig.Mounts HostConfig.StorageOpt " +
-				"HostConfig.Umask " +
+			"State.Health ImageManifestDescriptor Storage Mounts[] HostConfig.Mounts " +
 				"HostConfig.DeviceRequests[] Config.NetworkDisabled NetworkSettings.Networks.{}.IPAMConfig.IPv4Address " +
 				"NetworkSettings.Networks.{}.IPAMConfig.IPv6Address NetworkSettings.Networks.{}.IPAMConfig.LinkLocalIPs",
 			"NetworkSettings.Bridge NetworkSettings.HairpinMode NetworkSettings.LinkLocalIPv6Address NetworkSettings.LinkLocalIPv6PrefixLen " +

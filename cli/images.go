@@ -44,6 +44,9 @@ func setupImages(a *app, fs *pflag.FlagSet) func([]string) error {
 		if err := o.checkTree(); err != nil {
 			return err
 		}
+		if o.format == "" && !o.quiet && !o.tree {
+			o.format = a.userConfig().ImagesFormat
+		}
 		return a.images(e, o)
 	}
 }

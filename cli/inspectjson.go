@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"time"
 
 	"tug/container"
@@ -88,12 +89,14 @@ type hostConfigJSON struct {
 	PublishAllPorts bool
 	ReadonlyRootfs  bool
 	SecurityOpt     []string
+	StorageOpt      map[string]string `json:",omitempty"`
 	Tmpfs           map[string]string `json:",omitempty"`
 	UTSMode         string
 	UsernsMode      string
 	ShmSize         int64
 	Sysctls         map[string]string `json:",omitempty"`
 	Annotations     map[string]string `json:",omitempty"`
+	Umask           *uint32           `json:",omitempty"`
 	Runtime         string
 	Isolation       string
 
@@ -212,7 +215,7 @@ func toContainerJSON(e *engine.Engine, c *container.Summary) *containerJSON {
 		ID: c.ID, Created: stamp(c.Created), Path: c.Path, Args: notNil(c.Args),
 		State: toStateJSON(&c.State), Image: c.ImageID.String(),
 		ResolvConfPath: cs.ResolvConf(c.ID), HostnamePath: cs.Hostname(c.ID), HostsPath: cs.Hosts(c.ID),
-		LogPath: cs.LogDir(c.ID), Name: "/" + c.Name, RestartCount: c.State.Restarts, Driver: storageDriver, Platform: c.Platform.OS,
+		LogPath: cs.LogPath(&c.Container), Name: "/" + c.Name, RestartCount: c.State.Restarts, Driver: storageDriver, Platform: c.Platform.OS,
 		HostConfig: toHostConfigJSON(c), Mounts: []any{}, Config: toConfigJSON(c),
 		GraphDriver: graphDriverJSON{Name: storageDriver, Data: map[string]string{
 			"UpperDir": cs.UpperDir(c.ID), "WorkDir": cs.WorkDir(c.ID),
@@ -245,11 +248,11 @@ func notNil[T any](s []T) []T {
 func toHostConfigJSON(c *container.Summary) hostConfigJSON {
 	h := &c.Host
 	out := hostConfigJSON{
-		LogConfig:   logConfigJSON{Type: "cri", Config: map[string]string{}},
+		LogConfig: logConfigJSON{Type: h.Log.Name(), Config: notNilMap(h.Log.Options)}, StorageOpt: h.StorageOpt, CgroupParent: h.CgroupParent, Umask: h.Umask,
 		NetworkMode: h.NetworkMode, PortBindings: map[string]any{}, RestartPolicy: restartJSON{orElse(h.Restart.Name, spec.RestartNo), h.Restart.MaximumRetryCount},
 		AutoRemove: h.AutoRemove, CapAdd: h.CapAdd, CapDrop: h.CapDrop, CgroupnsMode: orElse(h.CgroupnsMode, "private"), GroupAdd: h.GroupAdd, Sysctls: h.Sysctls, Annotations: h.Annotations,
 		DNS: []string{}, DNSOptions: []string{}, DNSSearch: []string{}, IpcMode: orElse(h.IpcMode, "private"), PidMode: h.PidMode, UTSMode: h.UTSMode, UsernsMode: h.UsernsMode,
-		Privileged: h.Privileged, ReadonlyRootfs: h.ReadonlyRootfs, SecurityOpt: h.SecurityOpt, Tmpfs: h.Tmpfs,
+		Privileged: h.Privileged, ReadonlyRootfs: h.ReadonlyRootfs, SecurityOpt: securityOpts(h), Tmpfs: h.Tmpfs,
 		ShmSize: h.ShmSize, Runtime: "tug", Memory: h.Memory, NanoCPUs: h.NanoCPUs, PidsLimit: h.PidsLimit,
 		Devices: notNil(h.Devices), DeviceCgroupRules: h.DeviceCgroupRules, Ulimits: notNil(h.Ulimits), MaskedPaths: maskedPaths(h), ReadonlyPaths: readonlyPaths(h),
 	}
@@ -308,15 +311,36 @@ func toConfigJSON(c *container.Summary) configJSON {
 // maskedPaths and readonlyPaths are what the container cannot see or change; a
 // privileged one sees all.
 func maskedPaths(h *spec.HostConfig) []string {
-	if h.Privileged {
+	switch {
+	case h.Privileged:
 		return nil
+	case unmasked(h):
+		return []string{}
 	}
 	return plan.Masked()
 }
 
 func readonlyPaths(h *spec.HostConfig) []string {
-	if h.Privileged {
+	switch {
+	case h.Privileged:
 		return nil
+	case unmasked(h):
+		return []string{}
 	}
 	return plan.ReadOnlyPaths()
+}
+
+func unmasked(h *spec.HostConfig) bool { return slices.Contains(h.SecurityOpt, spec.Unmasked) }
+
+// securityOpts leaves out what Docker shows as masked and read-only paths.
+func securityOpts(h *spec.HostConfig) []string {
+	return slices.DeleteFunc(slices.Clone(h.SecurityOpt), func(o string) bool { return o == spec.Unmasked })
+}
+
+// notNilMap keeps an empty map from being null.
+func notNilMap(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
 }

@@ -17,7 +17,7 @@ import (
 
 func setupLogs(a *app, fs *pflag.FlagSet) func([]string) error {
 	var o container.LogOptions
-	fs.Bool("details", false, "Show extra details provided to logs")
+	details := fs.Bool("details", false, "Show extra details provided to logs")
 	pattern := fs.String("grep", "", "Show only lines that match a regular expression (RE2); --tail counts those")
 	fs.BoolVarP(&o.Follow, "follow", "f", false, "Follow log output")
 	since := fs.String("since", "", `Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)`)
@@ -51,12 +51,40 @@ func setupLogs(a *app, fs *pflag.FlagSet) func([]string) error {
 			return err
 		}
 		p := newLogPrinter(a, *stamps)
+		if *details {
+			text, err := container.LogDetails(&c.Container)
+			if err != nil {
+				return err
+			}
+			p.details = text + " "
+		}
 		defer p.followUp(o.Follow)()
 		err = e.Containers.Logs(a.ctx, c.ID, o, p.print)
 		if ferr := p.flush(); err == nil {
 			err = ferr
 		}
 		return err
+	}
+}
+
+// setupClear is `logs clear CONTAINER...`. Where nothing but flags follows
+// `clear` that is a container's name, see find.
+func setupClear(a *app, _ *pflag.FlagSet) func([]string) error {
+	return func(names []string) error {
+		e, err := a.engine()
+		if err != nil {
+			return err
+		}
+		return a.each(names, func(name string) error {
+			c, err := e.Containers.Find(name)
+			if err != nil {
+				return err
+			}
+			if err := e.Containers.ClearLog(a.ctx, c.ID); err != nil {
+				return err
+			}
+			return a.printf("%s\n", name)
+		})
 	}
 }
 
@@ -110,6 +138,7 @@ type logPrinter struct {
 	streams  [2]*bufio.Writer // stdout, stderr
 	last     int
 	stamps   bool
+	details  string  // before each line, behind its time
 	midLine  [2]bool // the stream's last entry had no newline
 	stamping []byte
 }
@@ -163,6 +192,9 @@ func (p *logPrinter) print(l container.LogLine) error {
 	if p.stamps && !p.midLine[n] {
 		p.stamping = l.Time.UTC().AppendFormat(p.stamping[:0], stampLayout)
 		p.streams[n].Write(p.stamping)
+	}
+	if p.details != "" && !p.midLine[n] {
+		p.streams[n].WriteString(p.details)
 	}
 	p.midLine[n] = len(l.Text) == 0 || l.Text[len(l.Text)-1] != '\n'
 	_, err := p.streams[n].Write(l.Text)

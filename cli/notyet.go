@@ -109,16 +109,16 @@ func missingFlags(fs *pflag.FlagSet, name string) (err error) {
 // absentRunFlags are those of run and create.
 func absentRunFlags(fs *pflag.FlagSet) {
 	absentFlags(fs,
-		"add-host:list", "cgroup-parent:string",
+		"add-host:list",
 		"cpu-count:int", "cpu-percent:int",
 		"dns:list", "dns-opt:list", "dns-option:list", "dns-search:list", "expose:list", "gpus:gpu-request",
 		"health-cmd:string", "health-interval:duration", "health-retries:int", "health-start-interval:duration",
 		"health-start-period:duration", "health-timeout:duration", "io-maxbandwidth:bytes", "io-maxiops:uint", "ip:string", "ip6:string",
 		"isolation:string:-:default", "link:list", "link-local-ip:list",
-		"log-driver:string:-", "log-opt:list", "mac-address:string",
+		"mac-address:string",
 		"mount:mount", "net-alias:list", "network-alias:list",
 		"publish,p:list", "publish-all,P:bool", "runtime:string:-",
-		"storage-opt:list", "umask:umask", "use-api-socket:bool",
+		"use-api-socket:bool",
 		"volume,v:list", "volume-driver:string", "volumes-from:list",
 	)
 	// These change nothing: tug has no health checks and no content trust yet.

@@ -40,6 +40,9 @@ func setupPs(a *app, fs *pflag.FlagSet) func([]string) error {
 	fs.BoolVarP(&o.quiet, "quiet", "q", false, "Only display container IDs")
 	fs.BoolVarP(&o.size, "size", "s", false, "Display total file sizes")
 	return func([]string) error {
+		if o.format == "" && !o.quiet {
+			o.format = a.userConfig().PsFormat
+		}
 		e, err := a.engine()
 		if err != nil {
 			return err

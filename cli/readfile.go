@@ -124,9 +124,13 @@ func readSecurity(opts []string) ([]string, error) {
 				return nil, fmt.Errorf("opening seccomp profile (%s) failed: %w", value, err)
 			}
 			out[i] = "seccomp=" + string(b)
-		case name == "apparmor" && value == "unconfined", name == "label" && value == "disable":
-			// What tug does anyway: it sets no label yet.
-		case slices.Contains([]string{"apparmor", "label", "systempaths", "writable-cgroups"}, name):
+		case name == "systempaths" && value == "unconfined":
+			out[i] = spec.Unmasked
+		case name == "systempaths":
+			return nil, fmt.Errorf("invalid --security-opt: %q: there is systempaths=unconfined", o)
+		case (name == "apparmor" || name == "label") && value != "":
+			out[i] = name + "=" + value // what of it there is depends on the kernel
+		case name == "writable-cgroups":
 			return nil, fmt.Errorf("--security-opt %s is not there yet", name)
 		default:
 			return nil, fmt.Errorf("Invalid --security-opt: %q", o)

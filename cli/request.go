@@ -31,6 +31,7 @@ type runFlags struct {
 	ulimits   ulimitValue
 	limits    limitFlags
 	kernel    kernelFlags
+	host      hostFlags
 
 	fs *pflag.FlagSet
 }
@@ -67,7 +68,7 @@ func (f *runFlags) define(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.readOnly, "read-only", false, "Mount the container's root filesystem as read only")
 	fs.StringVar(&f.restart, "restart", "no", "Restart policy to apply when a container exits")
 	fs.BoolVar(&f.rm, "rm", false, "Automatically remove the container when it exits")
-	fs.Var(&f.security, "security-opt", "Security Options: no-new-privileges, seccomp=FILE|unconfined|builtin")
+	fs.Var(&f.security, "security-opt", "Security Options: no-new-privileges, seccomp=FILE|unconfined|builtin, systempaths=unconfined")
 	fs.StringVar(&f.stopSignal, "stop-signal", "", "Signal to stop the container")
 	fs.IntVar(&f.stopTimeout, "stop-timeout", 0, "Timeout (in seconds) to stop a container")
 	fs.Var(&f.tmpfs, "tmpfs", "Mount a tmpfs directory")
@@ -77,6 +78,7 @@ func (f *runFlags) define(fs *pflag.FlagSet) {
 	fs.StringVarP(&f.workdir, "workdir", "w", "", "Working directory inside the container")
 	f.limits.define(fs)
 	f.kernel.define(fs)
+	f.host.define(fs)
 	absentRunFlags(fs)
 }
 
@@ -113,6 +115,9 @@ func (f *runFlags) request(args []string) (*container.Request, error) {
 	r.Host.Restart = policy
 	f.limits.set(&r.Host)
 	if err := f.kernel.set(&r.Host); err != nil {
+		return nil, err
+	}
+	if err := f.host.set(&r.Host); err != nil {
 		return nil, err
 	}
 	if err := f.check(&r.Host); err != nil {

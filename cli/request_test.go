@@ -236,7 +236,7 @@ func TestRequestErrors(t *testing.T) {
 		"--env-file " + bad + " img":                       bad + ", line 2: variable 'B C' contains whitespaces",
 		"--tmpfs t img":                                    `invalid --tmpfs "t": the mount path must be absolute`,
 		"--security-opt foo img":                           `Invalid --security-opt: "foo"`,
-		"--security-opt apparmor=x img":                    "--security-opt apparmor is not there yet",
+		"--security-opt systempaths=x img":                 `invalid --security-opt: "systempaths=x": there is systempaths=unconfined`,
 		"--security-opt seccomp=/nope img":                 "opening seccomp profile (/nope) failed: open /nope: no such file or directory",
 		"--security-opt no-new-privileges=x img":           `invalid --security-opt: "no-new-privileges=x": want no-new-privileges, or no-new-privileges=true or false`,
 		"--platform a/b/c/d img":                           `invalid platform "a/b/c/d"`,

@@ -37,7 +37,7 @@ func setupRun(a *app, fs *pflag.FlagSet) func([]string) error {
 			return err
 		}
 		t := &attachment{app: a, tty: req.Tty, stdin: req.AttachIn && req.OpenStdin, sigProxy: *proxy}
-		if t.keys, err = parseDetachKeys(*keys); err != nil {
+		if err = t.setKeys(*keys); err != nil {
 			return engineError(err)
 		}
 		if e, err := a.engine(); err == nil {
@@ -247,7 +247,7 @@ func (a *app) startAndAttach(e *engine.Engine, name string, output, input bool, 
 		return err
 	}
 	t := &attachment{app: a, tty: c.Tty, stdin: input && c.OpenStdin, sigProxy: true}
-	if t.keys, err = parseDetachKeys(detachKeys); err != nil {
+	if err = t.setKeys(detachKeys); err != nil {
 		return err
 	}
 	if err := a.checkTTY(t.stdin, t.tty); err != nil {
@@ -284,7 +284,7 @@ func setupAttach(a *app, fs *pflag.FlagSet) func([]string) error {
 			return errs.New(errs.Conflict, "cannot attach to a paused container, unpause it first")
 		}
 		t := &attachment{app: a, tty: c.Tty, stdin: c.OpenStdin && !*noStdin, sigProxy: *proxy}
-		if t.keys, err = parseDetachKeys(*keys); err != nil {
+		if err = t.setKeys(*keys); err != nil {
 			return err
 		}
 		if err := a.checkTTY(t.stdin, t.tty); err != nil {
@@ -354,7 +354,7 @@ func (a *app) exec(name string, x spec.ExecSpec, detach bool, detachKeys string)
 	// Docker does not proxy signals to an exec'ed program; a terminal's keys
 	// reach it as keys.
 	t := &attachment{app: a, tty: x.Tty, stdin: x.Stdin}
-	if t.keys, err = parseDetachKeys(detachKeys); err != nil {
+	if err = t.setKeys(detachKeys); err != nil {
 		return err
 	}
 	t.catch()

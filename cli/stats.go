@@ -27,7 +27,12 @@ func setupStats(a *app, fs *pflag.FlagSet) func([]string) error {
 	fs.StringVar(&o.format, "format", "", formatUsage)
 	fs.BoolVar(&o.noStream, "no-stream", false, "Disable streaming stats and only pull the first result")
 	fs.BoolVar(&o.noTrunc, "no-trunc", false, "Do not truncate output")
-	return func(args []string) error { return a.stats(o, args) }
+	return func(args []string) error {
+		if o.format == "" {
+			o.format = a.userConfig().StatsFormat
+		}
+		return a.stats(o, args)
+	}
 }
 
 // stats shows a table each second until the user has enough, or the containers

@@ -39,6 +39,10 @@ func (c *Containers) Check(repair bool) ([]image.Fault, error) {
 		k.within = c.st.Root
 	}
 	k.marks()
+	if root, err := os.Open(c.st.Root); err == nil {
+		defer root.Close()
+		k.projects(root)
+	}
 	return k.faults, k.names()
 }
 
@@ -52,6 +56,15 @@ func (k *checkRun) marks() {
 		path := k.c.st.Restart(id)
 		k.add(image.Fault{Object: image.Leftover, Path: path, What: "belongs to no container", Effect: "none"}, "",
 			func() (string, error) { return "removed it", os.Remove(path) })
+	}
+}
+
+// projects finds quota projects without a container, of a create or a removal
+// that was killed.
+func (k *checkRun) projects(root *os.File) {
+	for _, id := range k.c.lostProjects(root) {
+		f := image.Fault{Object: image.Leftover, Path: k.c.st.Project(id), What: "belongs to no container", Effect: "none"}
+		k.add(f, "", func() (string, error) { return "removed it", k.c.dropProject(root, id) })
 	}
 }
 

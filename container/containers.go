@@ -475,7 +475,9 @@ func (c *Containers) Remove(ctx context.Context, id string, force, volumes bool)
 	if err != nil || trash == "" {
 		return err
 	}
-	return os.RemoveAll(trash)
+	err = os.RemoveAll(trash)
+	c.freeProject(&s.Container)
+	return err
 }
 
 // unlink takes the container out of the store and returns where its files now

@@ -14,6 +14,7 @@ import (
 
 	"tug/errs"
 	"tug/image"
+	"tug/runtime"
 	"tug/spec"
 	"tug/state"
 	"tug/sys"
@@ -49,6 +50,15 @@ func (c *Containers) Create(req Request, img *image.Image) (*spec.Container, err
 	if err := c.settle(&ctr.Host); err != nil {
 		return nil, err
 	}
+	if err := checkLog(ctr); err != nil {
+		return nil, err
+	}
+	if err := runtime.CheckSecurity(ctr.Host.SecurityOpt); err != nil {
+		return nil, err
+	}
+	if err := runtime.CheckCgroupParent(ctr.Host.CgroupParent); err != nil {
+		return nil, err
+	}
 	release, err := c.takeName(ctr, req.Name)
 	if err != nil {
 		return nil, err
@@ -76,12 +86,14 @@ func (c *Containers) place(ctr *spec.Container) error {
 		return err
 	}
 	defer held.Close()
-	err = c.fill(tmp, ctr, durable)
+	project, err := c.fill(tmp, ctr, durable)
 	if err == nil {
 		err = os.Rename(tmp, c.path(ctr.ID))
 	}
+	sys.CloseAll([]*os.File{project})
 	if err != nil {
 		os.RemoveAll(tmp)
+		c.freeProject(ctr)
 		os.Remove(c.st.Restart(ctr.ID))
 		return noSpace(err)
 	}
@@ -91,22 +103,27 @@ func (c *Containers) place(ctr *spec.Container) error {
 	return nil
 }
 
-func (c *Containers) fill(dir string, ctr *spec.Container, durable bool) error {
+// fill returns the file of the container's quota project, if it has one, see
+// confine.
+func (c *Containers) fill(dir string, ctr *spec.Container, durable bool) (project *os.File, err error) {
 	// The upper directory is the container's root: it has a root's mode.
 	for name, mode := range map[string]os.FileMode{dirUpper: 0o755, dirWork: 0o700, dirLog: 0o700} {
 		if err := os.Mkdir(filepath.Join(dir, name), mode); err != nil {
-			return err
+			return nil, err
 		}
 	}
+	if project, err = c.confine(dir, ctr); err != nil {
+		return nil, err
+	}
 	if err := c.layers.DressRoot(filepath.Join(dir, dirUpper), ctr.Layers); err != nil {
-		return err
+		return project, err
 	}
 	for name, text := range etcFiles(ctr) {
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
-			return err
+			return project, err
 		}
 	}
-	return c.st.WriteJSON(filepath.Join(dir, fileConfig), ctr, durable)
+	return project, c.st.WriteJSON(filepath.Join(dir, fileConfig), ctr, durable)
 }
 
 func noSpace(err error) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"tug/errs"
@@ -86,8 +87,11 @@ func (s *Starter) launch(id string, name func(*Summary, *startRecord) (superviso
 		Run: run, Plan: plan, Warnings: warnings,
 		Namespaces: runtime.NamespacesOf(&ctr.Container),
 		OpenStdin:  ctr.OpenStdin, StdinOnce: ctr.StdinOnce,
-		LogDir: s.path(id, dirLog), Record: s.path(id, fileExit),
+		Record:  s.path(id, fileExit),
 		Release: func() { lock.Close() },
+	}
+	if err := s.logTo(l, &ctr.Container); err != nil {
+		return nil, err
 	}
 	if err := s.join(&l.Namespaces, &ctr.Host); err != nil {
 		return nil, err
@@ -101,6 +105,11 @@ func (s *Starter) launch(id string, name func(*Summary, *startRecord) (superviso
 
 // overlay makes a container's root file system.
 func (s *Starter) overlay(ctr *spec.Container) (*os.File, error) {
+	tighten, err := s.loosen(ctr)
+	if err != nil {
+		return nil, err
+	}
+	defer tighten()
 	f, err := s.Mounter.Overlay(ctr.Layers, s.path(ctr.ID, dirUpper), s.path(ctr.ID, dirWork), layer.OverlayOptions{Volatile: ctr.Host.AutoRemove})
 	if err != nil {
 		return nil, fmt.Errorf("mount the root file system of %s: %w", ctr.Name, noSpace(err))
@@ -248,6 +257,14 @@ func (s *Starter) remove(id string) {
 		return
 	}
 	if trash != "" {
-		go os.RemoveAll(trash)
+		go s.destroy(trash)
 	}
+}
+
+// destroy deletes what was a container.
+func (s *Starter) destroy(trash string) {
+	var ctr spec.Container
+	_ = state.ReadJSON(filepath.Join(trash, fileConfig), &ctr)
+	os.RemoveAll(trash)
+	s.freeProject(&ctr)
 }

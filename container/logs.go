@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"tug/errs"
+	"tug/spec"
 	"tug/supervisor"
 )
 
@@ -30,13 +31,20 @@ type LogLine struct {
 	Text   []byte // valid until emit returns
 }
 
-// Logs passes a container's log to emit, oldest first. With Follow it goes on
-// until the container's present run is over and all of it was passed, or the
-// time is past Until.
+// Logs passes a container's log to emit, oldest first: what is there when it is
+// called, however much is added meanwhile. With Follow it goes on until the
+// container's present run is over and all of it was passed, or the time is past
+// Until.
 func (c *Containers) Logs(ctx context.Context, id string, o LogOptions, emit func(LogLine) error) error {
-	dir := c.path(id, dirLog)
-	if _, err := os.Stat(dir); err != nil {
+	ctr, err := c.config(id)
+	if errors.Is(err, fs.ErrNotExist) {
 		return noSuch(id)
+	}
+	if err != nil {
+		return err
+	}
+	if ctr.Host.Log.Name() == spec.LogNone {
+		return errNoReading()
 	}
 	over := make(chan struct{})
 	if o.Follow {
@@ -52,7 +60,7 @@ func (c *Containers) Logs(ctx context.Context, id string, o LogOptions, emit fun
 		filter = newLogFilter(o.Match, o.Tail, emit)
 		emit, o.Tail = filter.add, -1
 	}
-	r := &logReader{dir: dir, opts: o, emit: emit}
+	r := &logReader{dir: c.path(id, dirLog), opts: o, emit: emit}
 	if err := r.begin(); err != nil {
 		return err
 	}
@@ -87,46 +95,101 @@ func (c *Containers) Logs(ctx context.Context, id string, o LogOptions, emit fun
 	}
 }
 
+// ClearLog empties a container's log. What it writes from then on is logged as
+// ever; who follows the log goes on with that.
+func (c *Containers) ClearLog(ctx context.Context, id string) error {
+	lock, err := c.lock(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return noSuch(id)
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	ctr, err := c.config(id)
+	if err != nil {
+		return err
+	}
+	if ctr.Host.Log.Name() == spec.LogNone {
+		return errNoReading()
+	}
+	// The supervisor is the one writer as long as it has the run, which may be
+	// a moment longer than the container runs. None begins: we have the lock.
+	running, err := c.client.ClearLog(ctx, id)
+	if err == nil && !running {
+		err = supervisor.ClearLog(c.path(id, dirLog))
+	}
+	return noSpace(err)
+}
+
 var errPastUntil = errors.New("past the end time")
 
 // logReader reads through the files of a log.
 type logReader struct {
-	dir  string
-	opts LogOptions
-	emit func(LogLine) error
-	gen  int64
-	f    *os.File
-	br   *bufio.Reader
-	part []byte // an entry whose end is not written yet
+	dir       string
+	opts      LogOptions
+	emit      func(LogLine) error
+	unordered bool
+	gen       int64
+	f         *os.File
+	br        *bufio.Reader
+	at        int64  // how far the file was read
+	part      []byte // an entry whose end is not written yet
+
+	// Where reading ends, without Follow: else it would not, as long as a
+	// container writes faster than somebody reads.
+	endGen, endSize int64
 }
 
-// begin finds where to start: the oldest entry, or the Tail'th line from the end.
+// begin finds where to start: the oldest entry, the Tail'th line from the end,
+// or where Since may be, whichever comes last.
 func (r *logReader) begin() error {
 	gens, err := supervisor.LogGenerations(r.dir)
 	if err != nil {
 		return err
 	}
-	r.gen = 1
+	r.gen, r.endGen = 1, 1
 	if len(gens) > 0 {
-		r.gen = gens[0]
+		r.gen, r.endGen = gens[0], gens[len(gens)-1]
 	}
-	if r.opts.Tail < 0 {
-		return r.open(0)
+	if fi, err := os.Stat(supervisor.LogFile(r.dir, r.endGen)); err == nil {
+		r.endSize = fi.Size()
 	}
-	t := tail{want: r.opts.Tail}
-	for i := len(gens) - 1; i >= 0 && !t.found; i-- {
-		r.gen = gens[i]
-		if err := t.file(supervisor.LogFile(r.dir, r.gen)); err != nil {
-			return err
+	r.unordered = supervisor.LogUnordered(r.dir)
+	from := logPlace{r.gen, 0}
+	if r.opts.Tail >= 0 {
+		t := tail{want: r.opts.Tail}
+		for i := len(gens) - 1; i >= 0 && !t.found; i-- {
+			if err := t.file(supervisor.LogFile(r.dir, gens[i])); err != nil {
+				return err
+			}
+			from = logPlace{gens[i], t.off}
 		}
 	}
-	return r.open(t.off)
+	if !r.opts.Since.IsZero() && !r.unordered {
+		at, err := findSince(r.dir, gens, r.opts.Since)
+		if err != nil {
+			return err
+		}
+		if at.after(from) {
+			from = at
+		}
+	}
+	r.gen = from.gen
+	return r.open(from.off)
 }
 
+// open opens the present file, or, when it was removed meanwhile, the next one
+// that is there.
 func (r *logReader) open(off int64) error {
 	f, err := os.Open(supervisor.LogFile(r.dir, r.gen))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // not written yet
+	for errors.Is(err, fs.ErrNotExist) {
+		next, lerr := r.next()
+		if lerr != nil || next == 0 {
+			return lerr // not written yet
+		}
+		r.gen, off = next, 0
+		f, err = os.Open(supervisor.LogFile(r.dir, r.gen))
 	}
 	if err != nil {
 		return err
@@ -135,8 +198,19 @@ func (r *logReader) open(off int64) error {
 		f.Close()
 		return err
 	}
-	r.f, r.br = f, bufio.NewReaderSize(f, 64<<10)
+	r.f, r.br, r.at = f, bufio.NewReaderSize(f, 64<<10), off
 	return nil
+}
+
+// next is the number of the file after the present one, 0 for none.
+func (r *logReader) next() (int64, error) {
+	gens, err := supervisor.LogGenerations(r.dir)
+	for _, g := range gens {
+		if g > r.gen {
+			return g, err
+		}
+	}
+	return 0, err
 }
 
 func (r *logReader) close() {
@@ -154,8 +228,16 @@ func (r *logReader) drain() error {
 				return err
 			}
 		}
+		if !r.opts.Follow && (r.gen > r.endGen || r.gen == r.endGen && r.at >= r.endSize) {
+			return nil
+		}
 		line, err := r.br.ReadSlice('\n')
-		r.part = append(r.part, line...)
+		r.at += int64(len(line))
+		entry := line
+		if len(r.part) > 0 || err != nil {
+			r.part = append(r.part, line...)
+			entry = r.part
+		}
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):
 		case errors.Is(err, io.EOF):
@@ -165,7 +247,6 @@ func (r *logReader) drain() error {
 		case err != nil:
 			return err
 		default:
-			entry := r.part
 			r.part = r.part[:0]
 			if err := r.pass(entry); err != nil {
 				return err
@@ -177,22 +258,16 @@ func (r *logReader) drain() error {
 // nextFile goes to the next file if this one is finished: that is so when the
 // next one exists, and then once more read to the end.
 func (r *logReader) nextFile() (bool, error) {
-	gens, err := supervisor.LogGenerations(r.dir)
-	if err != nil {
+	next, err := r.next()
+	if err != nil || next == 0 {
 		return false, err
 	}
-	for _, g := range gens {
-		if g <= r.gen {
-			continue
-		}
-		if _, err := r.br.Peek(1); err == nil {
-			return true, nil
-		}
-		r.close()
-		r.gen, r.part = g, r.part[:0]
+	if _, err := r.br.Peek(1); err == nil {
 		return true, nil
 	}
-	return false, nil
+	r.close()
+	r.gen, r.part = next, r.part[:0]
+	return true, nil
 }
 
 func (r *logReader) pass(entry []byte) error {
@@ -204,6 +279,9 @@ func (r *logReader) pass(entry []byte) error {
 		return nil
 	}
 	if !r.opts.Until.IsZero() && l.Time.After(r.opts.Until) {
+		if r.unordered {
+			return nil
+		}
 		return errPastUntil
 	}
 	return r.emit(l)
@@ -211,17 +289,24 @@ func (r *logReader) pass(entry []byte) error {
 
 // parseLogLine parses one CRI entry with its newline.
 func parseLogLine(b []byte) (LogLine, bool) {
-	parts := bytes.SplitN(b, []byte(" "), 4)
-	if len(parts) != 4 || len(parts[2]) != 1 {
+	when, rest, ok1 := bytes.Cut(b, []byte(" "))
+	stream, rest, ok2 := bytes.Cut(rest, []byte(" "))
+	if !ok1 || !ok2 || len(rest) < 2 || rest[1] != ' ' {
 		return LogLine{}, false
 	}
-	t, err := time.Parse(time.RFC3339Nano, string(parts[0]))
-	if err != nil {
+	t, ok := supervisor.EntryTime(when)
+	if !ok || len(when) != len(supervisor.LogTime) {
 		return LogLine{}, false
 	}
-	text := parts[3]
-	if parts[2][0] == 'P' {
+	text := rest[2:]
+	if rest[0] == 'P' {
 		text = text[:len(text)-1]
 	}
-	return LogLine{Time: t, Stream: string(parts[1]), Text: text}, true
+	l := LogLine{Time: t, Stream: streamOut, Text: text}
+	if string(stream) != streamOut {
+		l.Stream = string(stream)
+	}
+	return l, true
 }
+
+const streamOut = "stdout"

@@ -23,7 +23,7 @@ func logDir(t *testing.T, files ...[]string) string {
 	for i, entries := range files {
 		var b strings.Builder
 		for _, e := range entries {
-			b.WriteString(logTime(n).Format(time.RFC3339Nano) + " " + e)
+			b.WriteString(logTime(n).Format(supervisor.LogTime) + " " + e)
 			n++
 		}
 		if err := os.WriteFile(supervisor.LogFile(dir, int64(i+1)), []byte(b.String()), 0o600); err != nil {

@@ -273,7 +273,7 @@ func (e *Engine) Supervise(ctx context.Context) error {
 		return err
 	}
 	go runtime.Warm()
-	rt, err := runtime.New(runtime.Options{InitPath: init, Cgroup: e.cgroupName()})
+	rt, err := runtime.New(runtime.Options{InitPath: init, Cgroup: e.cgroupName(), Notes: e.Store.RunPath("cgroups")})
 	if err != nil {
 		return err
 	}

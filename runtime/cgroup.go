@@ -33,6 +33,9 @@ type cgroups struct {
 	spare  []hierarchy // of v1 too, but with slots only for containers that ask
 	parent string      // "/tug"
 	layout string      // for tug-init, see boot.mountCgroups
+	notes  string      // directory of notes on what is elsewhere, see cgroupplace.go
+
+	placing sync.Mutex // parents elsewhere are being made or removed
 
 	filterOnce sync.Once // v2: the device filter of unprivileged containers
 	filter     *os.File
@@ -171,26 +174,29 @@ func (c *cgroups) asked(controllers string) []hierarchy {
 
 // create makes a fresh slot in every hierarchy, and in more, and returns its
 // path below each.
-func (c *cgroups) create(more []hierarchy) (string, error) {
-	var id [8]byte
-	rand.Read(id[:])
-	slot := c.parent + "/" + hex.EncodeToString(id[:])
+// elsewhere is the parent that was asked for, if any.
+func (c *cgroups) create(elsewhere string, more []hierarchy) (slot string, err error) {
+	var b [slotDigits / 2]byte
+	rand.Read(b[:])
+	id := hex.EncodeToString(b[:])
 	roots := []string{c.v2}
 	if c.v2 == "" {
 		roots = append(mounts(c.v1), mounts(more)...)
 	}
-	for _, root := range roots {
-		err := os.Mkdir(root+slot, 0o755)
-		for try := 0; errors.Is(err, fs.ErrNotExist) && try < 3; try++ {
-			// The first use, or another tug removed the empty parent just now.
-			if err = c.createParent(root); err == nil {
-				err = os.Mkdir(root+slot, 0o755)
-			}
-		}
-		if err != nil {
+	if elsewhere == "" {
+		slot = c.parent + "/" + id
+		err = c.createOwn(slot, roots)
+	} else {
+		slot, err = c.createElsewhere(elsewhere, id, roots)
+	}
+	if err != nil {
+		if slot != "" {
 			c.removeLater(slot)
-			return "", errs.New(errs.Denied, "make cgroup: %w", err).WithHint("the cgroup file systems have to be writable for tug")
 		}
+		if errs.ClassOf(err) != errs.Internal {
+			return "", err
+		}
+		return "", errs.New(errs.Denied, "make cgroup: %w", err).WithHint("the cgroup file systems have to be writable for tug")
 	}
 	for _, h := range slices.Concat(c.v1, more) {
 		if !slices.Contains(h.controllers, "cpuset") {
@@ -202,6 +208,23 @@ func (c *cgroups) create(more []hierarchy) (string, error) {
 		}
 	}
 	return slot, c.confineDevicesV1(slot)
+}
+
+// createOwn makes a slot in tug's own cgroup.
+func (c *cgroups) createOwn(slot string, roots []string) error {
+	for _, root := range roots {
+		err := os.Mkdir(root+slot, 0o755)
+		for try := 0; errors.Is(err, fs.ErrNotExist) && try < 3; try++ {
+			// The first use, or another tug removed the empty parent just now.
+			if err = c.createParent(root); err == nil {
+				err = os.Mkdir(root+slot, 0o755)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // inheritCpuset gives a cgroup what the one above it has, from root down. A
@@ -312,8 +335,11 @@ func cgroupOf(pid int) (string, error) {
 
 // check makes sure that slot is a cgroup of tug's own: what it names is removed.
 func (c *cgroups) check(slot string) error {
-	dir, name := path.Split(slot)
-	if dir != c.parent+"/" || name == "" || !isHex(name) {
+	name, ok := path.Base(slot), true
+	if !c.own(slot) {
+		name, ok = strings.CutPrefix(name, c.prefix())
+	}
+	if !ok || !isSlotID(name) || !path.IsAbs(slot) || path.Clean(slot) != slot {
 		return errs.New(errs.Invalid, "%q is no cgroup of tug", slot)
 	}
 	return nil
@@ -345,6 +371,9 @@ func (c *cgroups) tryRemove(slot string) bool {
 	done := true
 	for _, root := range c.roots() {
 		done = removeTree(root+slot) && done
+	}
+	if done && !c.own(slot) {
+		c.leaveElsewhere(slot)
 	}
 	return done
 }

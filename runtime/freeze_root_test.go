@@ -33,7 +33,7 @@ func TestFreeze(t *testing.T) {
 	for name, c := range layouts {
 		t.Run(name, func(t *testing.T) {
 			c.parent = "/tug-freeze-" + strconv.Itoa(os.Getpid())
-			slot, err := c.create(nil)
+			slot, err := c.create("", nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -82,6 +82,8 @@ func makePlan(c *spec.Container) (*Plan, []string, error) {
 		Privileged: c.Host.Privileged,
 		ReadOnly:   c.Host.ReadonlyRootfs,
 		NoNewPrivs: opts.noNewPrivs,
+		Unmasked:   opts.unmasked,
+		Umask:      umask(&c.Host),
 	}}
 	p.Env = environment(p.Hostname, c.Tty, c.Config.Env, nil)
 	if c.Host.UTSMode == "host" {
@@ -136,6 +138,7 @@ func MakeExecPlan(c *spec.Container, e *spec.ExecSpec) (*ExecPlan, error) {
 		FilterFlags: whole.FilterFlags,
 		Rlimits:     whole.Rlimits,
 		OOMScoreAdj: whole.OOMScoreAdj,
+		Umask:       whole.Umask,
 	}}
 	if e.User != "" {
 		p.User = e.User
@@ -147,6 +150,13 @@ func MakeExecPlan(c *spec.Container, e *spec.ExecSpec) (*ExecPlan, error) {
 		p.Caps = allCaps & sys.BoundingSet()
 	}
 	return p, nil
+}
+
+func umask(h *spec.HostConfig) uint32 {
+	if h.Umask != nil {
+		return *h.Umask
+	}
+	return spec.DefaultUmask
 }
 
 func hostname(c *spec.Container) string {
@@ -212,7 +222,30 @@ func (p *Plan) setCaps(c *spec.Container) (warnings []string, err error) {
 // security is what --security-opt says.
 type security struct {
 	noNewPrivs bool
+	unmasked   bool
 	seccomp    string // "", "unconfined", "builtin" or a profile in JSON
+}
+
+// CheckSecurity refuses what --security-opt cannot be on this machine.
+func CheckSecurity(opts []string) error {
+	_, err := parseSecurity(opts)
+	return err
+}
+
+// checkLabel refuses a profile of AppArmor and labels of SELinux: without the
+// kernel's part they would confine nothing. To have none is what all have.
+func checkLabel(key, value string) error {
+	on, name := "/sys/module/apparmor/parameters/enabled", "AppArmor"
+	if key == "label" {
+		on, name = "/sys/fs/selinux/enforce", "SELinux"
+	}
+	if value == "unconfined" || value == "disable" {
+		return nil
+	}
+	if b, err := os.ReadFile(on); err != nil || strings.HasPrefix(string(b), "N") {
+		return errs.New(errs.Unsupported, "--security-opt %s=%s: this kernel has no %s", key, value, name)
+	}
+	return errs.New(errs.Unsupported, "--security-opt %s=%s: tug does not use %s", key, value, name)
 }
 
 func parseSecurity(opts []string) (security, error) {
@@ -235,12 +268,16 @@ func parseSecurity(opts []string) (security, error) {
 			s.noNewPrivs = on
 		case "seccomp":
 			s.seccomp = value
+		case "systempaths":
+			if s.unmasked = value == "unconfined"; !s.unmasked {
+				return s, errs.New(errs.Invalid, "invalid --security-opt %q: there is systempaths=unconfined", o)
+			}
 		case "apparmor", "label":
-			if value != "unconfined" && value != "disable" {
-				return s, errs.New(errs.Unsupported, "--security-opt %s is not supported yet", o)
+			if err := checkLabel(key, value); err != nil {
+				return s, err
 			}
 		default:
-			return s, errs.New(errs.Invalid, "invalid --security-opt: %q", o).WithHint("tug knows no-new-privileges and seccomp")
+			return s, errs.New(errs.Invalid, "invalid --security-opt: %q", o).WithHint("tug knows no-new-privileges, seccomp, systempaths, apparmor and label")
 		}
 	}
 	return s, nil

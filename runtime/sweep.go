@@ -29,6 +29,14 @@ func (r *Runtime) Sweep(keep func(cgroup string) bool) {
 			}
 		}
 	}
+	for _, slot := range c.noted(noteSlot) {
+		if c.check(slot) == nil && !keep(slot) {
+			c.emptyLater(slot)
+		}
+	}
+	c.placing.Lock()
+	c.removeMade()
+	c.placing.Unlock()
 }
 
 // emptyLater kills a slot's processes until there are none, then removes it.

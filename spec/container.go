@@ -42,7 +42,7 @@ type HostConfig struct {
 	CapAdd         []string          `json:",omitempty"` // names with or without CAP_, or ALL
 	CapDrop        []string          `json:",omitempty"`
 	Privileged     bool              `json:",omitempty"`
-	SecurityOpt    []string          `json:",omitempty"` // as given: no-new-privileges[:true|false], seccomp=unconfined|builtin|JSON
+	SecurityOpt    []string          `json:",omitempty"` // as given: no-new-privileges[:true|false], seccomp=unconfined|builtin|JSON, Unmasked
 	ReadonlyRootfs bool              `json:",omitempty"`
 	Tmpfs          map[string]string `json:",omitempty"` // target -> mount options
 	Init           bool              `json:",omitempty"` // --init
@@ -61,6 +61,12 @@ type HostConfig struct {
 	UsernsMode   string            `json:",omitempty"` // "host" or empty, which is the same yet
 	CgroupnsMode string            `json:",omitempty"` // "host"; empty is the container's own
 	Annotations  map[string]string `json:",omitempty"`
+
+	Log          LogConfig         `json:",omitzero"`
+	StorageOpt   map[string]string `json:",omitempty"` // size: how large the writable layer may get
+	Project      uint32            `json:",omitempty"` // quota project of the writable layer, with StorageOpt
+	CgroupParent string            `json:",omitempty"` // absolute, or below tug's own cgroup; empty is that
+	Umask        *uint32           `json:",omitempty"` // nil is DefaultUmask
 
 	Devices           []DeviceMapping `json:",omitempty"`
 	DeviceCgroupRules []string        `json:",omitempty"` // as "c 42:* rmw"
@@ -87,11 +93,18 @@ type HostConfig struct {
 	BlkioDeviceWriteIOps []ThrottleDevice `json:",omitempty"`
 }
 
+// Unmasked is the SecurityOpt of a container that sees and may change what is
+// the machine's in /proc and /sys.
+const Unmasked = "systempaths=unconfined"
+
 // JoinPrefix is before the id of a container in IpcMode and PidMode.
 const JoinPrefix = "container:"
 
 // DefaultShmSize is the size of /dev/shm.
 const DefaultShmSize = 64 << 20
+
+// DefaultUmask is that of a container's processes.
+const DefaultUmask = 0o022
 
 // DeviceMapping is a device of the host, or a directory of them, and where the
 // container sees it.

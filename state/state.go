@@ -62,6 +62,7 @@ const (
 	dirCtrNames   = "containers-by-name"
 	dirPartial    = "partial"  // made on demand
 	dirRestarts   = "restarts" // made on demand
+	dirProjects   = "projects" // made on demand
 	dirEvents     = "events"
 	dirTmp        = "tmp"
 )
@@ -137,8 +138,12 @@ func (s *Store) ContainerNames() string        { return s.path(dirCtrNames) }
 func (s *Store) ContainerName(n string) string { return s.path(dirCtrNames, n) }
 func (s *Store) Restarts() string              { return s.path(dirRestarts) }
 func (s *Store) Restart(id string) string      { return s.path(dirRestarts, id) }
-func (s *Store) Events() string                { return s.path(dirEvents) }
-func (s *Store) Tmp() string                   { return s.path(dirTmp) }
+func (s *Store) Projects() string              { return s.path(dirProjects) }
+func (s *Store) Project(id uint32) string {
+	return s.path(dirProjects, strconv.FormatUint(uint64(id), 10))
+}
+func (s *Store) Events() string { return s.path(dirEvents) }
+func (s *Store) Tmp() string    { return s.path(dirTmp) }
 func (s *Store) RunPath(elem ...string) string {
 	return filepath.Join(append([]string{s.Run}, elem...)...)
 }

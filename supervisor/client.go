@@ -135,14 +135,9 @@ func (c *Client) explain(err error) error {
 	return err
 }
 
-// patience is how long supervisors may end before they answer, one after the
-// other, until a request is given up.
-const patience = 10 * time.Second
-
 // ask sends a request and reads the answer. When the supervisor ends before it
 // answered, the next one is asked.
 func (c *Client) ask(ctx context.Context, req *request, start bool) (conn, *answer, []*os.File, error) {
-	begin := time.Now()
 	for try := 0; ; try++ {
 		req.Again, req.Cause = try > 0, c.Cause
 		got, err := c.connect(ctx, start)
@@ -159,10 +154,10 @@ func (c *Client) ask(ctx context.Context, req *request, start bool) (conn, *answ
 			return conn{}, nil, nil, a.Error.err()
 		case ctx.Err() != nil:
 			return conn{}, nil, nil, ctx.Err()
-		case try >= 20 && time.Since(begin) > patience:
+		case try >= 20:
 			return conn{}, nil, nil, fmt.Errorf("supervisor: %w", err)
 		}
-		time.Sleep(time.Duration(min(try, 10)) * 5 * time.Millisecond)
+		time.Sleep(time.Duration(try) * 5 * time.Millisecond)
 	}
 }
 
@@ -250,6 +245,20 @@ func (c *Client) Wait(ctx context.Context, id string) (code int, running bool, e
 		}
 		// The supervisor died: ask the next one.
 	}
+}
+
+// ClearLog has the supervisor empty the log of a container, whose lock the
+// caller holds. running is false when there is no run of it.
+func (c *Client) ClearLog(ctx context.Context, id string) (running bool, err error) {
+	got, _, files, err := c.ask(ctx, &request{Op: opClear, ID: id}, false)
+	if errors.Is(err, errNotRunning) || errs.Is(err, errs.NotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	sys.CloseAll(files)
+	return true, got.Close()
 }
 
 // Guard has the supervisor let a container go on should the caller, who is to

@@ -14,17 +14,19 @@ import (
 // note is what the supervisor wants to remember of a process across its own
 // death; the keeper carries it.
 type note struct {
-	ID        string // of the container
-	Run       int    // which start of it
-	Token     string // of the request that started it
-	Exec      bool   `json:",omitempty"`
-	Detached  bool   `json:",omitempty"` // nobody attached at the start, or not to its input
-	Tty       bool   `json:",omitempty"`
-	StdinOnce bool   `json:",omitempty"`
-	LogDir    string `json:",omitempty"`
-	Cgroup    string `json:",omitempty"` // to remove at the end; empty for exec
-	Outlive   bool   `json:",omitempty"` // others in Cgroup do not end with it by themselves
-	Sync      bool   `json:",omitempty"`
+	ID        string    // of the container
+	Run       int       // which start of it
+	Token     string    // of the request that started it
+	Exec      bool      `json:",omitempty"`
+	Detached  bool      `json:",omitempty"` // nobody attached at the start, or not to its input
+	Tty       bool      `json:",omitempty"`
+	StdinOnce bool      `json:",omitempty"`
+	LogDir    string    `json:",omitempty"`
+	LogLimits LogLimits `json:",omitzero"`
+	Journal   *Journal  `json:",omitempty"`
+	Cgroup    string    `json:",omitempty"` // to remove at the end; empty for exec
+	Outlive   bool      `json:",omitempty"` // others in Cgroup do not end with it by themselves
+	Sync      bool      `json:",omitempty"`
 
 	Restarts int           `json:",omitempty"`
 	Delay    time.Duration `json:",omitempty"`
@@ -158,16 +160,33 @@ func (p *procIO) openLog() error {
 		}
 	}
 	var err error
-	if p.log, err = openLog(p.note.LogDir, mark); err != nil {
+	if p.log, err = openLog(p.note.LogDir, p.note.LogLimits, mark); err != nil {
 		return err
 	}
+	if p.note.Journal != nil {
+		p.log.journal = p.note.Journal.open()
+	}
 	for _, s := range p.streams {
-		if s != nil && mark == (logMark{}) {
+		if s != nil {
 			s.mark = p.log.mark
 			s.writeHeader()
 		}
 	}
 	return nil
+}
+
+// clearLog empties the log while output goes on.
+func (p *procIO) clearLog() error {
+	if p.log == nil {
+		return nil
+	}
+	return p.log.clear(func(mark logMark) {
+		for _, s := range p.streams {
+			if s != nil {
+				s.remark(mark)
+			}
+		}
+	})
 }
 
 // pump starts moving output.

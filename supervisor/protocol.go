@@ -49,6 +49,7 @@ const (
 	opWait   = "wait"   // until container ID is not running
 	opGuard  = "guard"  // let container ID go on when the command that pauses it dies
 	opSettle = "settle" // drop the restart of container ID if it is due no more
+	opClear  = "clear"  // empty the log of container ID
 	opMount  = "mount"  // the root file system of container ID, which does not run; it comes along
 	opPing   = "ping"
 )

@@ -45,10 +45,6 @@ func (s *Supervisor) serve(c conn) {
 		return
 	}
 	c.SetReadDeadline(time.Time{})
-	if s.self.replaced() {
-		s.makeWay()
-		select {} // the command asks the next one when this process, and with it the connection, ends
-	}
 	sess, err := s.dispatch(c, &req)
 	if err != nil {
 		c.send(frameAnswer, answer{Error: toFailure(err)})
@@ -90,6 +86,11 @@ func (s *Supervisor) dispatch(c conn, req *request) (*session, error) {
 		}
 		defer f.Close()
 		return nil, c.send(frameAnswer, answer{}, f)
+	case opClear:
+		if err := s.clear(req.ID); err != nil {
+			return nil, err
+		}
+		return nil, c.send(frameAnswer, answer{})
 	case opPing:
 		s.mu.Lock()
 		n := len(s.main)
@@ -138,7 +139,7 @@ func (s *Supervisor) begin(l *Launch, req *request) (p *procIO, warnings []strin
 	}
 	p = newProcIO(fmt.Sprintf("c:%s#%d", l.ID, l.Number), note{
 		ID: l.ID, Token: req.Token, Run: l.Number, Tty: l.Plan.Tty, StdinOnce: l.StdinOnce,
-		LogDir: l.LogDir, Cgroup: parked.Cgroup, Outlive: l.Namespaces.Outlive(), Sync: l.Sync, Detached: req.Attach == nil || !req.Attach.Stdin,
+		LogDir: l.LogDir, LogLimits: l.LogLimits, Journal: l.Journal, Cgroup: parked.Cgroup, Outlive: l.Namespaces.Outlive(), Sync: l.Sync, Detached: req.Attach == nil || !req.Attach.Stdin,
 		Restarts: l.Restarts, Delay: l.Delay,
 	})
 	p.child = &keeper.Child{Pid: parked.Pid, Start: parked.StartTicks, Record: l.Record, Sync: l.Sync, Events: s.rt.MemoryEvents(parked.Cgroup)}
@@ -390,6 +391,16 @@ func (s *Supervisor) exec(c conn, req *request) (*session, error) {
 	}
 	s.cfg.Starter.ExecBegan(req.ID, key, req.Exec.Args, req.Cause)
 	return s.answer(c, p, req.Attach, warnings)
+}
+
+// clear empties the log of a run that is not wholly over. The client holds the
+// container's lock, so none begins meanwhile.
+func (s *Supervisor) clear(id string) error {
+	p := s.current(id)
+	if p == nil {
+		return errs.New(errs.NotFound, "container %s is not running", id)
+	}
+	return p.clearLog()
 }
 
 // wait answers when the container is not running and its last run is wholly

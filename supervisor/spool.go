@@ -37,6 +37,9 @@ type spool struct {
 	via  [2]*os.File // for a terminal: the pipe in between, read and write end
 	mem  *os.File
 
+	sized bool // the header has its page
+	wide  bool // src is a larger pipe than it was made
+
 	mu     sync.Mutex
 	cond   *sync.Cond // broadcast at every change below
 	base   int64
@@ -56,16 +59,23 @@ func (a logMark) after(b logMark) bool {
 	return a.gen > b.gen || a.gen == b.gen && a.size > b.size
 }
 
-// chunks are the buffers that output passes through; an idle stream holds none.
-var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
-
+// chunkSize is how much output is sent to a client at once.
 const chunkSize = 32 << 10
+
+// logChunks are the buffers that output passes through on its way to the log;
+// an idle stream holds none.
+var logChunks = sync.Pool{New: func() any { return new([logChunk]byte) }}
+
+const logChunk = 64 << 10
 
 const (
 	spoolHeader  = 4096
 	spoolMax     = 1 << 20  // the process waits when so much is not delivered
 	spoolCut     = 64 << 10 // not worth cutting before
 	resumeWindow = 10 * time.Second
+
+	pipeSize = 64 << 10 // what the kernel makes pipes with
+	widePipe = 512 << 10
 )
 
 func newSpool(name string, src, mem *os.File, via [2]*os.File) *spool {
@@ -106,6 +116,7 @@ func (s *spool) recover() error {
 	if err != nil {
 		return err
 	}
+	s.sized = fi.Size() >= spoolHeader
 	s.base, s.logged, s.mark = at(0), at(1), logMark{at(2), at(3)}
 	s.end = s.base + max(0, fi.Size()-spoolHeader)
 	s.await, s.until = int(at(4)), time.Now().Add(resumeWindow)
@@ -123,10 +134,11 @@ func (s *spool) writeHeader() error {
 		binary.LittleEndian.PutUint64(h[8*i:], uint64(v))
 	}
 	n := 40
-	if fi, err := s.mem.Stat(); err == nil && fi.Size() < spoolHeader {
+	if !s.sized {
 		n = spoolHeader // the first time: data must start behind the page
 	}
 	_, err := s.mem.WriteAt(h[:n], 0)
+	s.sized = s.sized || err == nil
 	return err
 }
 
@@ -157,6 +169,9 @@ func (s *spool) pump(log *logWriter, exited <-chan struct{}) {
 		s.mu.Lock()
 		s.end += int64(n)
 		s.mu.Unlock()
+		if n >= pipeSize {
+			s.widen()
+		}
 		if n > 0 {
 			s.log(log, false)
 		}
@@ -169,6 +184,15 @@ func (s *spool) pump(log *logWriter, exited <-chan struct{}) {
 	s.closed = true
 	s.cond.Broadcast()
 	s.mu.Unlock()
+}
+
+// widen makes the pipe of a process that writes much larger, so that it and the
+// pump wait less for each other.
+func (s *spool) widen() {
+	if !s.wide && s.via[0] == nil {
+		s.wide = true
+		sys.SetPipeSize(s.src, widePipe)
+	}
 }
 
 // take splices at most max bytes behind the data there is. It waits unless the
@@ -270,8 +294,8 @@ func (s *spool) log(w *logWriter, flush bool) {
 	if s.logged == s.end {
 		return
 	}
-	buf := chunks.Get().(*[chunkSize]byte)
-	defer chunks.Put(buf)
+	buf := logChunks.Get().(*[logChunk]byte)
+	defer logChunks.Put(buf)
 	for s.logged < s.end {
 		if w == nil {
 			s.commit(s.end, logMark{})
@@ -298,6 +322,15 @@ func (s *spool) commit(logged int64, mark logMark) {
 	s.logged, s.mark = logged, mark
 	s.writeHeader()
 	s.cond.Broadcast()
+	s.mu.Unlock()
+}
+
+// remark records where the log ends now, when that has nothing to do with this
+// stream. The log's lock is held, so nothing is being written.
+func (s *spool) remark(mark logMark) {
+	s.mu.Lock()
+	s.mark = mark
+	s.writeHeader()
 	s.mu.Unlock()
 }
 

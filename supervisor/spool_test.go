@@ -34,7 +34,7 @@ func pumpInChild(dir string) {
 	if err := s.recover(); err != nil {
 		panic(err)
 	}
-	log, err := openLog(dir, s.mark)
+	log, err := openLog(dir, LogLimits{}, s.mark)
 	if err != nil {
 		panic(err)
 	}
@@ -147,7 +147,7 @@ func logText(t *testing.T, dir string) []byte {
 
 func TestLogFormat(t *testing.T) {
 	dir := t.TempDir()
-	w, err := openLog(dir, logMark{})
+	w, err := openLog(dir, LogLimits{}, logMark{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -107,7 +107,9 @@ type Launch struct {
 	OpenStdin  bool
 	StdinOnce  bool
 	LogDir     string // empty for no log
-	Record     string // where the keeper writes the exit
+	LogLimits  LogLimits
+	Journal    *Journal // where the log goes as well, or nil
+	Record     string   // where the keeper writes the exit
 	Warnings   []string
 	Release    func() // frees the container's lock
 }
@@ -134,8 +136,6 @@ type Supervisor struct {
 	rt   *runtime.Runtime
 	ctl  *control
 	pool *pool
-	self program
-	way  chan struct{} // takes one word when another program is to go on
 
 	mu     sync.Mutex
 	procs  map[string]*procIO  // by key
@@ -147,15 +147,6 @@ type Supervisor struct {
 	execs  int // numbers exec keys
 
 	slots chan struct{} // taken by restarts in progress
-}
-
-// makeWay ends this supervisor for the program that has replaced it, without a
-// word to the keeper: as if it were killed.
-func (s *Supervisor) makeWay() {
-	select {
-	case s.way <- struct{}{}:
-	default: // another request did
-	}
 }
 
 // control is the supervisor's end of the keeper's socket.
@@ -181,7 +172,7 @@ func Serve(ctx context.Context, cfg Config) error {
 	}
 	lf.Close()
 	s := &Supervisor{
-		cfg: cfg, rt: cfg.Runtime, self: ownProgram(), way: make(chan struct{}, 1),
+		cfg: cfg, rt: cfg.Runtime,
 		ctl:   &control{sock: os.NewFile(keeper.ControlFd, "control")},
 		procs: map[string]*procIO{}, main: map[string]*procIO{}, due: map[string]*waiting{},
 		slots: make(chan struct{}, restartsAtOnce),
@@ -221,9 +212,6 @@ func Serve(ctx context.Context, cfg Config) error {
 			return ErrRestartsLeft
 		}
 		return err
-	case <-s.way:
-		fmt.Fprintf(os.Stderr, "supervisor %d: %s was replaced, its next supervisor goes on\n", os.Getpid(), s.self.path)
-		return nil
 	case <-idle:
 	}
 	l.Close()

@@ -42,7 +42,6 @@ var importTable = []row{
 	{"supervisor/keeper", []string{"spec", "state"}},
 
 	// Use cases and adapters.
-	{"build", []string{"container"}},
 	{"engine", []string{"container"}},
 	{"cli", []string{"engine"}},
 

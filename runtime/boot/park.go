@@ -316,6 +316,17 @@ func prepareNet() error {
 	return nil
 }
 
+// maskedPaths are those of this machine.
+func maskedPaths() []string {
+	masked := plan.Masked()
+	for n := 0; ; n++ {
+		if _, err := os.Lstat("/sys/devices/system/cpu/cpu" + strconv.Itoa(n)); err != nil {
+			return masked
+		}
+		masked = append(masked, plan.ThermalThrottle(n))
+	}
+}
+
 // hidePaths masks what unprivileged containers must not see and makes
 // read-only what they must not change. One empty read-only tmpfs serves all
 // masked directories.
@@ -328,14 +339,7 @@ func hidePaths() error {
 	if err := sys.Mount("tmpfs", empty, "tmpfs", noexec|sys.MsReadOnly, "mode=555,size=4k"); err != nil {
 		return err
 	}
-	masked := plan.Masked()
-	for n := 0; ; n++ {
-		if _, err := os.Lstat("/sys/devices/system/cpu/cpu" + strconv.Itoa(n)); err != nil {
-			break
-		}
-		masked = append(masked, plan.ThermalThrottle(n))
-	}
-	for _, path := range masked {
+	for _, path := range maskedPaths() {
 		fi, err := os.Lstat(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -15,38 +15,39 @@ import (
 // stdio are the descriptors the program gets; nil ones become /dev/null.
 type stdio [3]*os.File
 
-// takeStdio takes the descriptors of stdio off those that were passed.
-func takeStdio(p *plan.Plan, files []*os.File) (std stdio, rest []*os.File, err error) {
-	for i := range std {
-		if p.Stdio&(1<<i) == 0 {
-			continue
-		}
+// splitFiles sorts passed descriptors: the first (rootfs or target), stdio,
+// trees.
+func splitFiles(p *plan.Plan, files []*os.File) (first *os.File, std stdio, trees []*os.File, err error) {
+	take := func() *os.File {
 		if len(files) == 0 {
-			return std, nil, errMissing
+			err = errors.New("tug-init: a descriptor is missing")
+			return nil
 		}
-		std[i], files = files[0], files[1:]
+		f := files[0]
+		files = files[1:]
+		return f
 	}
-	return std, files, nil
+	first = take()
+	for i := range std {
+		if p.Stdio&(1<<i) != 0 {
+			std[i] = take()
+		}
+	}
+	return first, std, files, err
 }
-
-var errMissing = errors.New("tug-init: a descriptor is missing")
 
 // prepare does everything up to the last steps before execve: it makes the
 // container's root out of the passed file system and what was parked, moves
 // into it and becomes ready to run the program. It returns the pty master.
 func (s *starter) prepare(files []*os.File) (*os.File, error) {
-	if len(files) == 0 {
-		return nil, errMissing
-	}
-	rootfs := files[0]
-	std, trees, err := takeStdio(s.plan, files[1:])
+	rootfs, std, trees, err := splitFiles(s.plan, files)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.setOOMScore(); err != nil {
 		return nil, err
 	}
-	if s.plan.Privileged {
+	if s.shown() {
 		if err := s.unhide(); err != nil {
 			return nil, err
 		}
@@ -132,18 +133,34 @@ func makeDeviceIn(root *os.File, d *plan.Device) error {
 	return err
 }
 
-// unhide replaces the masked proc and read-only sys by plain ones, for a
-// privileged container.
+// shown tells that the container sees all of /proc and /sys.
+func (s *starter) shown() bool { return s.plan.Privileged || s.plan.Unmasked }
+
+// unhide replaces the masked proc by a plain one, and takes the masks off sys; a
+// privileged container gets a sys that it may change.
 func (s *starter) unhide() error {
-	for _, dir := range []string{"/proc", "/sys"} {
-		if err := sys.Unmount(dir); err != nil {
-			return err
-		}
+	if err := sys.Unmount("/proc"); err != nil {
+		return err
 	}
 	if err := sys.Mount("proc", "/proc", "proc", sys.MsNoSuid|sys.MsNoDev|sys.MsNoExec, ""); err != nil {
 		return err
 	}
-	return mountSys(s.layout, true)
+	if s.plan.Privileged {
+		if err := sys.Unmount("/sys"); err != nil {
+			return err
+		}
+		return mountSys(s.layout, true)
+	}
+	for _, path := range maskedPaths() {
+		if !strings.HasPrefix(path, "/sys/") {
+			continue
+		}
+		// What was not there is not masked.
+		if err := sys.Unmount(path); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.EINVAL) {
+			return err
+		}
+	}
+	return nil
 }
 
 // setKernel sets what the kernel keeps for the container's namespaces and
@@ -166,7 +183,7 @@ func (s *starter) setKernel() error {
 	if len(s.plan.Sysctls) == 0 {
 		return nil
 	}
-	if !s.plan.Privileged { // hidePaths made it read-only; no program sees it yet
+	if !s.shown() { // hidePaths made it read-only; no program sees it yet
 		if err := sys.Mount("", "/proc/sys", "", noexec|sys.MsBind|sys.MsRemount, ""); err != nil {
 			return err
 		}
@@ -176,7 +193,7 @@ func (s *starter) setKernel() error {
 			return failf(125, "set sysctl %s=%s: %v", o.Key, o.Value, err)
 		}
 	}
-	if s.plan.Privileged {
+	if s.shown() {
 		return nil
 	}
 	return sys.Mount("", "/proc/sys", "", noexec|sys.MsBind|sys.MsRemount|sys.MsReadOnly, "")

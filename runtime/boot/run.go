@@ -207,7 +207,7 @@ func (s *starter) drop() error {
 	if err := setLimits(p.Rlimits); err != nil {
 		return err
 	}
-	sys.Umask(0o022)
+	sys.Umask(int(p.Umask))
 	if err := sys.CloexecFrom(3); err != nil {
 		return err
 	}

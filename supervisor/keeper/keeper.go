@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -300,9 +299,7 @@ func (k *keeper) childEnded(exit Exit) {
 		}
 	}
 	// Also a parked process: it may have become a container's, with an entry
-	// that is still on its way. What nobody asked for in a long time was a
-	// helper of the start of another.
-	maps.DeleteFunc(k.early, func(_ process, old Exit) bool { return exit.At.Sub(old.At) > 10*time.Minute })
+	// that is still on its way.
 	k.early[process{exit.Pid, exit.Start}] = exit
 }
 
