@@ -38,7 +38,7 @@ const timeout = 1100 * time.Second
 var suites = []struct{ pkg, run string }{
 	{"runtime", "."},
 	{"layer", "Test(Kinds|Whiteouts|EmptyLayers|StoredForAnotherBackend|DressRoot)$"},
-	{"test/e2e", "TestCore(Load|Tree|Config|Exec|ExecConfined|ExitCodes|Hello|Init|Killed|Lifecycle|Limits|LimitKept|Privileged|HostileCgroup|Stdio|Signals|Storage|Terminal|NothingLeft)$"},
+	{"test/e2e", "TestCore(Load|Tree|Config|Exec|ExecConfined|ExitCodes|Hello|Init|Killed|Lifecycle|Limits|LimitKept|StorageLimitXFS|StorageLimitExt4|CgroupParent|Privileged|HostileCgroup|Stdio|Signals|Storage|Terminal|NothingLeft)$"},
 }
 
 func boot(t *testing.T, series string) {
@@ -189,6 +189,14 @@ func writeDisk(dir, disk string) error {
 			return err
 		}
 		if _, err := fixture.Run(dir, "cp", "--dereference", "--sparse=always", from, filepath.Join(root, to)); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(filepath.Join(root, "test/quota"), 0o755); err != nil {
+		return err
+	}
+	for _, kind := range []string{"xfs", "ext4"} {
+		if err := fixture.QuotaDisk(kind, filepath.Join(root, "test/quota", kind)); err != nil {
 			return err
 		}
 	}
