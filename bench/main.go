@@ -33,6 +33,8 @@ type config struct {
 	conmons    int
 	files      int
 	images     int
+	dense      int
+	logs       int
 	dir        string
 }
 
@@ -40,13 +42,15 @@ func main() {
 	var c config
 	flag.StringVar(&c.bin, "bin", "bin", "directory of tug and tug-init")
 	flag.StringVar(&c.out, "o", "docs/benchmarks.md", "file to write; - is standard output")
-	flag.StringVar(&c.only, "only", "", "comma-separated parts: start, load, pull, ship, many, binary, memory (default all)")
+	flag.StringVar(&c.only, "only", "", "comma-separated parts: start, load, pull, ship, many, binary, memory, dense, logs, change (default all)")
 	flag.IntVar(&c.rounds, "rounds", 30, "rounds of start latency")
 	flag.IntVar(&c.loads, "loads", 3, "rounds of load, pull, save and push")
 	flag.IntVar(&c.containers, "containers", 200, "running containers of tug, for memory")
 	flag.IntVar(&c.conmons, "conmons", 20, "running containers of podman, for memory")
 	flag.IntVar(&c.files, "files", 50000, "files in the layer to load")
 	flag.IntVar(&c.images, "images", 1000, "images in the store to list")
+	flag.IntVar(&c.dense, "dense", 1000, "largest number of running containers to measure beside: 200, 500 or 1000")
+	flag.IntVar(&c.logs, "logs", 1_000_000_000, "bytes to write into a log")
 	flag.StringVar(&c.dir, "dir", "", "where to work (default the system's temporary directory)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -69,6 +73,9 @@ var parts = []struct {
 	{"many", measureMany},
 	{"binary", measureBinary},
 	{"memory", measureMemory},
+	{"dense", measureDense},
+	{"logs", measureLogs},
+	{"change", measureChange},
 }
 
 func run(ctx context.Context, c config) (err error) {
@@ -96,7 +103,7 @@ func run(ctx context.Context, c config) (err error) {
 		}
 		r.chapters = append(r.chapters, ch)
 		r.missing = slices.DeleteFunc(r.missing, func(name string) bool { return name == p.name })
-		// After each chapter, because a whole run takes half an hour and may
+		// After each chapter, because a whole run takes an hour and may
 		// be broken off.
 		if c.out != "-" {
 			if err := os.WriteFile(c.out, []byte(r.markdown()), 0o644); err != nil {

@@ -99,14 +99,16 @@ func (s *Images) stackLayers(ctx context.Context, imgs []*incoming) (held []*lay
 	return held, nil
 }
 
-// holdStack uses what was found out when the image came before; nil when there
-// is no such thing, or not all of it any more.
+// holdStack uses what was found out when the image came before: finding it out
+// may mean reading all its layers. nil when there is no such thing, or not all
+// of it any more.
 func (s *Images) holdStack(in *incoming) (held []*layer.Layer) {
 	old, err := s.readRecord(in.id)
-	if err != nil || len(old.Stack) == 0 || !slices.Equal(old.Layers, in.layers) {
+	if err != nil || !slices.Equal(old.Layers, in.layers) {
 		return nil
 	}
-	for _, d := range old.Stack {
+	held = []*layer.Layer{}
+	for _, d := range old.stack() {
 		l, err := s.layers.Get(d)
 		if err != nil {
 			for _, l := range held {
@@ -116,7 +118,7 @@ func (s *Images) holdStack(in *incoming) (held []*layer.Layer) {
 		}
 		held = append(held, l)
 	}
-	in.stack = old.Stack
+	in.stack = old.stack()
 	return held
 }
 
