@@ -17,7 +17,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 )
@@ -42,7 +41,7 @@ func main() {
 	var c config
 	flag.StringVar(&c.bin, "bin", "bin", "directory of tug and tug-init")
 	flag.StringVar(&c.out, "o", "docs/benchmarks.md", "file to write; - is standard output")
-	flag.StringVar(&c.only, "only", "", "comma-separated parts: start, load, pull, ship, many, binary, memory, dense, logs, change (default all)")
+	flag.StringVar(&c.only, "only", "", "comma-separated parts, the others stay as they are in the file: start, load, pull, ship, many, binary, memory, dense, logs, change (default all)")
 	flag.IntVar(&c.rounds, "rounds", 30, "rounds of start latency")
 	flag.IntVar(&c.loads, "loads", 3, "rounds of load, pull, save and push")
 	flag.IntVar(&c.containers, "containers", 200, "running containers of tug, for memory")
@@ -88,23 +87,25 @@ func run(ctx context.Context, c config) (err error) {
 	}
 	// A panic cleans up, too.
 	defer func() { err = errors.Join(err, l.close()) }()
-	r := report{machine: l.machine(ctx)}
-	for _, p := range parts {
-		r.missing = append(r.missing, p.name)
+	r := report{machine: l.machine(ctx), sections: map[string]string{}}
+	if c.only != "" && c.out != "-" {
+		if err := r.keep(c.out); err != nil {
+			return err
+		}
 	}
 	for _, p := range parts {
 		if c.only != "" && !strings.Contains(","+c.only+",", ","+p.name+",") {
 			continue
 		}
 		l.say("%s", p.name)
+		when := l.when(ctx)
 		ch, err := p.measure(ctx, l, c)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
-		r.chapters = append(r.chapters, ch)
-		r.missing = slices.DeleteFunc(r.missing, func(name string) bool { return name == p.name })
-		// After each chapter, because a whole run takes an hour and may
-		// be broken off.
+		r.sections[p.name] = ch.markdown(when)
+		// After each chapter, because a whole run takes an hour and may be
+		// broken off.
 		if c.out != "-" {
 			if err := os.WriteFile(c.out, []byte(r.markdown()), 0o644); err != nil {
 				return err

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 	"strings"
@@ -18,9 +20,29 @@ var notes string
 
 type report struct {
 	machine  string
-	chapters []chapter
-	missing  []string // parts that were not measured
+	sections map[string]string // by part
 }
+
+// mark begins a part's section in the file.
+func mark(part string) string { return "<!-- part " + part + " -->\n" }
+
+// keep takes over the sections of a report that was written before.
+func (r *report) keep(path string) error {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, p := range parts {
+		_, section, ok := strings.Cut(string(text), mark(p.name))
+		if ok {
+			section, _, _ = strings.Cut(section, endMark)
+			r.sections[p.name] = section
+		}
+	}
+	return err
+}
+
+const endMark = "<!-- end -->\n"
 
 // chapter is one table.
 type chapter struct {
@@ -46,22 +68,37 @@ func (r report) markdown() string {
 	var b strings.Builder
 	b.WriteString("# Benchmarks\n\nWritten by `make bench`; do not edit. The budgets are the design's; they bind the median.\n\n")
 	b.WriteString(r.machine)
-	if len(r.missing) > 0 {
-		fmt.Fprintf(&b, "- not measured in this run: %s\n", strings.Join(r.missing, ", "))
-	}
-	b.WriteString("\n")
-	for _, c := range r.chapters {
-		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", c.title, c.text)
-		fmt.Fprintf(&b, "| what | runs | min, %s | median, %s | budget | |\n|---|---:|---:|---:|---|---|\n", c.unit, c.unit)
-		for _, f := range c.figures {
-			f.write(&b)
+	var missing []string
+	for _, p := range parts {
+		if r.sections[p.name] == "" {
+			missing = append(missing, p.name)
 		}
-		if c.after != "" {
-			b.WriteString("\n" + c.after + "\n")
+	}
+	if len(missing) > 0 {
+		fmt.Fprintf(&b, "- not measured yet: %s\n", strings.Join(missing, ", "))
+	}
+	for _, p := range parts {
+		if section := r.sections[p.name]; section != "" {
+			b.WriteString("\n" + mark(p.name) + section + endMark)
 		}
 	}
 	if strings.TrimSpace(notes) != "" {
 		b.WriteString("\n" + notes)
+	}
+	return b.String()
+}
+
+// markdown is the chapter's section; when says when it was measured, and of
+// what.
+func (c chapter) markdown(when string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "## %s\n\n%s\n\n*%s*\n\n", c.title, c.text, when)
+	fmt.Fprintf(&b, "| what | runs | min, %s | median, %s | budget | |\n|---|---:|---:|---:|---|---|\n", c.unit, c.unit)
+	for _, f := range c.figures {
+		f.write(&b)
+	}
+	if c.after != "" {
+		b.WriteString("\n" + c.after + "\n")
 	}
 	return b.String()
 }
@@ -98,16 +135,23 @@ func number(v float64) string {
 	return fmt.Sprintf("%.0f", v)
 }
 
+// firstLine is the first line that a command prints.
+func firstLine(ctx context.Context, args ...string) string {
+	out, err := command{args: args}.output(ctx)
+	if err != nil {
+		return "unknown"
+	}
+	line, _, _ := strings.Cut(out, "\n")
+	return line
+}
+
+// when describes a measurement that begins now.
+func (l *lab) when(ctx context.Context) string {
+	return fmt.Sprintf("Measured %s; %s; load before %s.", time.Now().UTC().Format("2006-01-02 15:04 UTC"), firstLine(ctx, l.bin+"/tug", "--version"), loadAverage())
+}
+
 // machine describes where the figures come from.
 func (l *lab) machine(ctx context.Context) string {
-	first := func(args ...string) string {
-		out, err := command{args: args}.output(ctx)
-		if err != nil {
-			return "unknown"
-		}
-		line, _, _ := strings.Cut(out, "\n")
-		return line
-	}
 	grep := func(file, key string) string {
 		text, _ := os.ReadFile(file)
 		for line := range strings.Lines(string(text)) {
@@ -126,12 +170,10 @@ func (l *lab) machine(ctx context.Context) string {
 	}
 	var b strings.Builder
 	for _, row := range [][2]string{
-		{"when", time.Now().UTC().Format("2006-01-02 15:04 UTC")},
 		{"machine", fmt.Sprintf("%s, %d cores, %s memory", grep("/proc/cpuinfo", "model name"), runtime.NumCPU(), grep("/proc/meminfo", "MemTotal"))},
-		{"kernel", first("uname", "-srm") + ", cgroups " + cgroups},
-		{"file system", first("stat", "-f", "-c", "%T", l.dir)},
-		{"versions", strings.Join([]string{first(l.bin+"/tug", "--version"), first("podman", "--version"), first("runc", "--version"), first("go", "version")}, "; ")},
-		{"load before", loadAverage()},
+		{"kernel", firstLine(ctx, "uname", "-srm") + ", cgroups " + cgroups},
+		{"file system", firstLine(ctx, "stat", "-f", "-c", "%T", l.dir)},
+		{"versions", strings.Join([]string{firstLine(ctx, "podman", "--version"), firstLine(ctx, "runc", "--version"), firstLine(ctx, "go", "version")}, "; ")},
 	} {
 		fmt.Fprintf(&b, "- %s: %s\n", row[0], row[1])
 	}
