@@ -69,8 +69,9 @@ modules:
 	$(GO) run ./internal/arch/modules
 
 install: build
-	install -D -m 0755 bin/tug $(DESTDIR)$(PREFIX)/bin/tug
+	@# tug last: a running supervisor makes way for it, and the next one needs the new tug-init.
 	install -D -m 0755 bin/tug-init $(DESTDIR)$(PREFIX)/libexec/tug/tug-init
+	install -D -m 0755 bin/tug $(DESTDIR)$(PREFIX)/bin/tug
 
 clean:
 	rm -rf bin dist

@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -184,7 +186,7 @@ func (r *Runtime) Park(ns Namespaces) (*Parked, error) {
 	p, err := r.spawn(s)
 	if err != nil {
 		r.cgroups.removeLater(s.slot)
-		if s.pidns != nil && (errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ESRCH)) && ns.PID.ends() {
+		if s.pidns != nil && isGone(err) && ns.PID.ends() {
 			return nil, ErrNotRunning
 		}
 		return nil, fmt.Errorf("park a process: %w", err)
@@ -221,7 +223,7 @@ func (s *spawn) share(ns Namespaces) (err error) {
 // Exec makes a process in the container whose first process is target, ready
 // for p.Prepare with a plan of MakeExecPlan. That target is gone, even if its
 // pid is used again, is errs.Conflict.
-func (r *Runtime) Exec(target Process, _ *ExecPlan) (*Parked, error) {
+func (r *Runtime) Exec(target Process, pl *ExecPlan) (*Parked, error) {
 	pidfd, err := openProcess(target)
 	if err != nil {
 		return nil, err
@@ -233,23 +235,29 @@ func (r *Runtime) Exec(target Process, _ *ExecPlan) (*Parked, error) {
 	}
 	p, err := r.spawn(spawn{
 		args: []string{"tug-init", "exec"}, flags: sys.CloneParent,
-		slot: target.Cgroup, pidns: pidfd, target: target.Pid,
+		slot: target.Cgroup, pidns: pidfd, target: target.Pid, score: pl.OOMScoreAdj,
 	})
+	pidfd.Close()
 	if err != nil {
-		pidfd.Close()
 		if r.cgroups.crowded(target.Cgroup) {
 			return nil, &StartError{Code: 126, Msg: noRoom}
 		}
-		// A pid namespace that ends takes in no process: out of memory, it says,
-		// or, when it has ended, no such process.
-		if (errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ESRCH)) && target.ends() {
+		if isGone(err) && target.ends() {
 			return nil, ErrNotRunning
+		}
+		if AsStartError(err) != nil {
+			return nil, err
 		}
 		return nil, fmt.Errorf("start a process in the container: %w", err)
 	}
-	p.target, p.of = pidfd, target
+	p.of = target
 	return p, nil
 }
+
+// isGone reports whether err may mean that a pid namespace is ending: it takes
+// in no process then, out of memory, it says, or, when it has ended, no such
+// process.
+func isGone(err error) bool { return errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ESRCH) }
 
 // ends reports whether the process has ended, or does within a moment.
 func (p Process) ends() bool {
@@ -290,8 +298,8 @@ type Parked struct {
 	r         *Runtime
 	sock      *os.File
 	ownCgroup bool     // of a container, not of an exec
-	target    *os.File // exec: pidfd of the container's first process
-	of        Process  // exec: that process
+	of        Process  // exec: the container's first process
+	warnings  []string // of how it was made
 }
 
 // spawn starts tug-init with a socket pair to it.
@@ -303,6 +311,10 @@ func (r *Runtime) spawn(s spawn) (*Parked, error) {
 	defer theirs.Close()
 	s.path = sys.FdPath(r.self)
 	s.files = []*os.File{r.null, r.null, r.null, theirs, r.self}
+	if s.pidns != nil {
+		s.args = append([]string{"tug-init", "enter", strconv.FormatUint(uint64(s.flags), 10), strconv.Itoa(s.score)}, s.args[1:]...)
+		s.files, s.flags = append(s.files, s.pidns), sys.CloneParent
+	}
 	if s.join != nil {
 		s.files = append(s.files, s.join)
 	}
@@ -312,12 +324,50 @@ func (r *Runtime) spawn(s spawn) (*Parked, error) {
 		return nil, err
 	}
 	p := &Parked{Process: Process{Pid: pid, Pidfd: pidfd, Cgroup: s.slot}, r: r, sock: ours}
-	if p.StartTicks, err = sys.StartTicks(pid); err != nil {
+	if s.pidns != nil {
+		theirs.Close() // so that its end is seen
+		if err := p.entered(); err != nil {
+			p.Discard()
+			return nil, err
+		}
+	}
+	if p.StartTicks, err = sys.StartTicks(p.Pid); err != nil {
 		p.Discard()
 		return nil, fmt.Errorf("tug-init died at once: %w", err)
 	}
 	return p, nil
 }
+
+// entered takes the process that `tug-init enter` made for the one that made it.
+func (p *Parked) entered() error {
+	reply, files, err := plan.ReceiveReply(p.sock)
+	switch {
+	case err != nil:
+		return fmt.Errorf("tug-init (pid %d) died before it made a process: %w", p.Pid, err)
+	case reply.Errno != 0:
+		err = &enterError{reply.Msg, reply.Errno}
+	case reply.Code != 0:
+		err = &StartError{Code: reply.Code, Msg: reply.Msg}
+	case reply.Pid == 0 || len(files) != 1:
+		err = errs.New(errs.Internal, "tug-init made no process")
+	}
+	if err != nil {
+		sys.CloseAll(files)
+		return err
+	}
+	p.Pidfd.Close()
+	p.Pid, p.Pidfd, p.warnings = reply.Pid, files[0], reply.Warnings
+	return nil
+}
+
+// enterError is what tug-init says and, in the chain, the error number.
+type enterError struct {
+	msg   string
+	errno syscall.Errno
+}
+
+func (e *enterError) Error() string { return e.msg }
+func (e *enterError) Unwrap() error { return e.errno }
 
 // Alive reports whether the process still waits.
 func (p *Parked) Alive() bool { return sys.Alive(p.Pid, p.StartTicks) }
@@ -328,14 +378,13 @@ func (p *Parked) Alive() bool { return sys.Alive(p.Pid, p.StartTicks) }
 // *StartError; the process is of no use then, and Discard is the way out.
 func (p *Parked) Prepare(pl *Plan, files Files) (console *os.File, warnings []string, err error) {
 	msg := pl.Plan
-	first := files.RootFS
-	if p.target != nil {
-		first = p.target
-	}
-	if first == nil {
+	var passed []*os.File
+	switch {
+	case files.RootFS != nil:
+		passed = append(passed, files.RootFS)
+	case p.ownCgroup:
 		return nil, nil, errs.New(errs.Internal, "prepare: no root file system")
 	}
-	passed := []*os.File{first}
 	if !msg.Tty {
 		for i, f := range []*os.File{files.Stdin, files.Stdout, files.Stderr} {
 			if f != nil {
@@ -369,7 +418,7 @@ func (p *Parked) Prepare(pl *Plan, files Files) (console *os.File, warnings []st
 		console = got[0]
 		sys.CloseAll(got[1:])
 	}
-	warnings = append(warnings, reply.Warnings...)
+	warnings = slices.Concat(p.warnings, warnings, reply.Warnings)
 	if !p.ownCgroup {
 		return console, warnings, nil
 	}
@@ -418,12 +467,7 @@ func (p *Parked) Go() error {
 }
 
 // release lets go of the descriptors only the start needed.
-func (p *Parked) release() {
-	p.sock.Close()
-	if p.target != nil {
-		p.target.Close()
-	}
-}
+func (p *Parked) release() { p.sock.Close() }
 
 // Discard kills the process and, of a container's, removes the cgroup. It is
 // the end of a parked process that is not needed and of a start that failed,

@@ -18,13 +18,14 @@ type spawn struct {
 	files  []*os.File
 	flags  uintptr
 	slot   string   // cgroup
-	pidns  *os.File // pidfd of a process whose pid namespace to start in, or nil
+	pidns  *os.File // pidfd of a process whose pid namespace to enter, or nil
+	score  int      // exec: OOM score adjustment
 	target int      // exec: pid of that process
 	join   *os.File // pidfd of a process for tug-init, or nil
 }
 
 // spawner makes processes from one thread of its own. A child inherits its
-// parent thread's cgroups and pid namespace for children, and a thread may move
+// parent thread's cgroups, and a thread may move
 // itself cheaply: on cgroup v1 writing "0" to `tasks` needs no grace period,
 // while moving another process by cgroup.procs takes 7-12 ms of RCU. So
 // the thread enters the new cgroup, clones, and goes back to tug's own one.
@@ -82,26 +83,17 @@ func (s *spawner) run() {
 		runtime.UnlockOSThread()
 		return
 	}
-	own, err := os.Open("/proc/self/ns/pid")
 	for {
 		var j job
 		select {
 		case j = <-s.jobs:
 		case <-s.quit:
-			if own != nil {
-				own.Close()
-			}
 			close(s.done)
 			return
 		}
-		r := result{err: err}
-		clean := true
-		if err == nil {
-			r, clean = s.serve(j.spawn, own)
-		}
+		r, clean := s.serve(j.spawn)
 		j.result <- r
 		if !clean {
-			own.Close()
 			go s.run()
 			return
 		}
@@ -116,15 +108,9 @@ func initEnv() []string {
 }
 
 // serve makes one process. clean tells that the thread is back where it was.
-func (s *spawner) serve(sp spawn, own *os.File) (r result, clean bool) {
+func (s *spawner) serve(sp spawn) (r result, clean bool) {
 	clean = true
 	c := sys.Clone{Path: sp.path, Args: sp.args, Env: initEnv(), Files: sp.files, Flags: sp.flags}
-	if sp.pidns != nil {
-		if err := sys.Setns(sp.pidns, sys.NewPID); err != nil {
-			return result{err: err}, true
-		}
-		defer func() { clean = clean && sys.Setns(own, sys.NewPID) == nil }()
-	}
 	if s.cg.v2 != "" {
 		r.pid, r.pidfd, r.err = s.cloneIntoCgroup(c, sp)
 		return r, clean

@@ -135,9 +135,14 @@ func (c *Client) explain(err error) error {
 	return err
 }
 
+// patience is how long supervisors may end before they answer, one after the
+// other, until a request is given up.
+const patience = 10 * time.Second
+
 // ask sends a request and reads the answer. When the supervisor ends before it
 // answered, the next one is asked.
 func (c *Client) ask(ctx context.Context, req *request, start bool) (conn, *answer, []*os.File, error) {
+	begin := time.Now()
 	for try := 0; ; try++ {
 		req.Again, req.Cause = try > 0, c.Cause
 		got, err := c.connect(ctx, start)
@@ -154,10 +159,10 @@ func (c *Client) ask(ctx context.Context, req *request, start bool) (conn, *answ
 			return conn{}, nil, nil, a.Error.err()
 		case ctx.Err() != nil:
 			return conn{}, nil, nil, ctx.Err()
-		case try >= 20:
+		case try >= 20 && time.Since(begin) > patience:
 			return conn{}, nil, nil, fmt.Errorf("supervisor: %w", err)
 		}
-		time.Sleep(time.Duration(try) * 5 * time.Millisecond)
+		time.Sleep(time.Duration(min(try, 10)) * 5 * time.Millisecond)
 	}
 }
 

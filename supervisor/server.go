@@ -45,6 +45,10 @@ func (s *Supervisor) serve(c conn) {
 		return
 	}
 	c.SetReadDeadline(time.Time{})
+	if s.self.replaced() {
+		s.makeWay()
+		select {} // the command asks the next one when this process, and with it the connection, ends
+	}
 	sess, err := s.dispatch(c, &req)
 	if err != nil {
 		c.send(frameAnswer, answer{Error: toFailure(err)})

@@ -136,6 +136,8 @@ type Supervisor struct {
 	rt   *runtime.Runtime
 	ctl  *control
 	pool *pool
+	self program
+	way  chan struct{} // takes one word when another program is to go on
 
 	mu     sync.Mutex
 	procs  map[string]*procIO  // by key
@@ -147,6 +149,15 @@ type Supervisor struct {
 	execs  int // numbers exec keys
 
 	slots chan struct{} // taken by restarts in progress
+}
+
+// makeWay ends this supervisor for the program that has replaced it, without a
+// word to the keeper: as if it were killed.
+func (s *Supervisor) makeWay() {
+	select {
+	case s.way <- struct{}{}:
+	default: // another request did
+	}
 }
 
 // control is the supervisor's end of the keeper's socket.
@@ -172,7 +183,7 @@ func Serve(ctx context.Context, cfg Config) error {
 	}
 	lf.Close()
 	s := &Supervisor{
-		cfg: cfg, rt: cfg.Runtime,
+		cfg: cfg, rt: cfg.Runtime, self: ownProgram(), way: make(chan struct{}, 1),
 		ctl:   &control{sock: os.NewFile(keeper.ControlFd, "control")},
 		procs: map[string]*procIO{}, main: map[string]*procIO{}, due: map[string]*waiting{},
 		slots: make(chan struct{}, restartsAtOnce),
@@ -212,6 +223,9 @@ func Serve(ctx context.Context, cfg Config) error {
 			return ErrRestartsLeft
 		}
 		return err
+	case <-s.way:
+		fmt.Fprintf(os.Stderr, "supervisor %d: %s was replaced, its next supervisor goes on\n", os.Getpid(), s.self.path)
+		return nil
 	case <-idle:
 	}
 	l.Close()

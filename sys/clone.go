@@ -22,12 +22,17 @@ const (
 
 // Clone describes a process made by CloneExec.
 type Clone struct {
-	Path   string
+	Path   string // or, when empty, the child's descriptor ExecFd
+	ExecFd int
 	Args   []string
 	Env    []string
 	Files  []*os.File // become descriptors 0, 1, 2 ..., all there are; nil entries stay closed
 	Flags  uintptr    // New... and CloneParent
 	Cgroup *os.File   // directory of a v2 cgroup to start in (CLONE_INTO_CGROUP), or nil
+	// Apart gives the child memory of its own from the first moment on, for
+	// where others may look into it. That the program could not be executed is
+	// then not told: the child exits with 253.
+	Apart bool
 }
 
 // CloneExec makes a process and executes a program in it. The caller's thread
@@ -55,7 +60,7 @@ func CloneExec(c Clone) (pid int, pidfd *os.File, err error) {
 	if c.Cgroup != nil {
 		cgroup = Fd(c.Cgroup)
 	}
-	pid, fd, err := vforkExec(c.Path, c.Args, c.Env, fds, uint64(c.Flags), cgroup)
+	pid, fd, err := vforkExec(&c, fds, cgroup)
 	if err != nil {
 		if fd >= 0 {
 			unix.Close(fd)

@@ -104,6 +104,15 @@ func SplitDevice(dev uint64) (major, minor uint32) { return unix.Major(dev), uni
 // Fchdir makes dir the working directory.
 func Fchdir(dir *os.File) error { return wrap("fchdir", dir.Name(), unix.Fchdir(Fd(dir))) }
 
+// EnterRoot makes dir the root and working directory of the calling thread and
+// of all that share its fs struct (chroot(2)).
+func EnterRoot(dir *os.File) error {
+	if err := Fchdir(dir); err != nil {
+		return err
+	}
+	return wrap("chroot", dir.Name(), unix.Chroot("."))
+}
+
 // Getcwd returns the working directory as the kernel sees it from the root;
 // it does not begin with "/" when it lies outside.
 func Getcwd() (string, error) {

@@ -36,18 +36,39 @@ type cloneArgs struct {
 	stack, stackSize, tls, setTid, setTidSize, cgroup uint64
 }
 
+// program is what execveat(2) is given.
+type program struct {
+	dir       int // descriptor
+	path      *byte
+	argv, env **byte
+	flags     int
+}
+
+func (c *Clone) program() (p program, err error) {
+	p = program{dir: unix.AT_FDCWD}
+	if c.Path == "" {
+		p.dir, p.flags = c.ExecFd, unix.AT_EMPTY_PATH
+	}
+	if p.path, err = unix.BytePtrFromString(c.Path); err != nil {
+		return p, err
+	}
+	argv, err := syscall.SlicePtrFromStrings(c.Args)
+	if err != nil {
+		return p, err
+	}
+	env, err := syscall.SlicePtrFromStrings(c.Env)
+	if err != nil {
+		return p, err
+	}
+	p.argv, p.env = &argv[0], &env[0]
+	return p, nil
+}
+
 // vforkExec makes a process by clone3, puts fds in place as descriptors 0, 1,
-// 2 ..., and executes path with no others open. Numbers in fds must lie above len(fds), or be -1.
-func vforkExec(path string, argv, env []string, fds []int32, flags uint64, cgroup int) (pid int, pidfd int, err error) {
-	path0, err := unix.BytePtrFromString(path)
-	if err != nil {
-		return 0, -1, err
-	}
-	argv0, err := syscall.SlicePtrFromStrings(argv)
-	if err != nil {
-		return 0, -1, err
-	}
-	env0, err := syscall.SlicePtrFromStrings(env)
+// 2 ..., and executes c's program with no others open. Numbers in fds must lie
+// above len(fds), or be -1.
+func vforkExec(c *Clone, fds []int32, cgroup int) (pid int, pidfd int, err error) {
+	prog, err := c.program()
 	if err != nil {
 		return 0, -1, err
 	}
@@ -58,7 +79,11 @@ func vforkExec(path string, argv, env []string, fds []int32, flags uint64, cgrou
 	var pin runtime.Pinner
 	pin.Pin(fd)
 	defer pin.Unpin()
-	args := &cloneArgs{flags: flags | unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(fd)))}
+	flags := uint64(c.Flags) | unix.CLONE_VFORK | unix.CLONE_PIDFD
+	if !c.Apart {
+		flags |= unix.CLONE_VM
+	}
+	args := &cloneArgs{flags: flags, pidfd: uint64(uintptr(unsafe.Pointer(fd)))}
 	if flags&unix.CLONE_PARENT == 0 {
 		args.exitSignal = uint64(unix.SIGCHLD)
 	}
@@ -68,7 +93,7 @@ func vforkExec(path string, argv, env []string, fds []int32, flags uint64, cgrou
 	}
 	syscall.ForkLock.Lock()
 	report := new(unix.Errno)
-	r, forkErr := vforkInChild(args, path0, &argv0[0], &env0[0], fds, report)
+	r, forkErr := vforkInChild(args, &prog, fds, report)
 	syscall.ForkLock.Unlock()
 	if forkErr != 0 {
 		return 0, -1, forkErr
@@ -85,13 +110,13 @@ func vforkExec(path string, argv, env []string, fds []int32, flags uint64, cgrou
 
 // vforkInChild is both processes. In the child it may neither grow the stack,
 // allocate nor return: it runs in the parent's memory, on the suspended
-// parent's stack. execErr is how the child tells, through that memory, why it
+// parent's stack (Clone.Apart: in a copy of both). report is how the child tells, through that memory, why it
 // failed.
 //
 //go:noinline
 //go:norace
 //go:nocheckptr
-func vforkInChild(args *cloneArgs, path *byte, argv, env **byte, fds []int32, report *unix.Errno) (pid uintptr, forkErr unix.Errno) {
+func vforkInChild(args *cloneArgs, prog *program, fds []int32, report *unix.Errno) (pid uintptr, forkErr unix.Errno) {
 	var (
 		r, e uintptr
 		err  unix.Errno
@@ -115,7 +140,8 @@ func vforkInChild(args *cloneArgs, path *byte, argv, env **byte, fds []int32, re
 	}
 	// Also what this process inherited itself, without close-on-exec.
 	_, _, _ = unix.RawSyscall(unix.SYS_CLOSE_RANGE, uintptr(len(fds)), 1<<32-1, unix.CLOSE_RANGE_CLOEXEC)
-	_, _, err = unix.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(argv)), uintptr(unsafe.Pointer(env)))
+	_, _, err = unix.RawSyscall6(unix.SYS_EXECVEAT, uintptr(prog.dir), uintptr(unsafe.Pointer(prog.path)),
+		uintptr(unsafe.Pointer(prog.argv)), uintptr(unsafe.Pointer(prog.env)), uintptr(prog.flags), 0)
 fail:
 	*report = err
 	for {

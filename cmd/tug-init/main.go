@@ -26,6 +26,8 @@ func run(args []string) int {
 	switch args[1] {
 	case "init":
 		return boot.Init(args[2:])
+	case "enter":
+		return boot.Enter(args[2:])
 	case "exec":
 		return boot.Exec()
 	case "reap":

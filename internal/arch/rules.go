@@ -42,6 +42,7 @@ var importTable = []row{
 	{"supervisor/keeper", []string{"spec", "state"}},
 
 	// Use cases and adapters.
+	{"build", []string{"container"}},
 	{"engine", []string{"container"}},
 	{"cli", []string{"engine"}},
 

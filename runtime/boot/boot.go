@@ -29,7 +29,10 @@ import (
 const (
 	sockFd = 3
 	selfFd = 4 // tug-init's own sealed memfd, for `reap`
-	joinFd = 5 // with plan.JoinIPC: pidfd of the process whose IPC namespace to join
+	joinFd = 5 // of init, with plan.JoinIPC: pidfd of the process whose IPC namespace to join
+	rootFd = 5 // of exec: the container's root directory
+
+	enterFd = 5 // of enter: pidfd of the process whose pid namespace to join; then init's joinFd
 )
 
 // failure is an error with the exit code that Docker gives it.

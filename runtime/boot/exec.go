@@ -11,19 +11,23 @@ import (
 	"tug/sys"
 )
 
-// Exec is `tug-init exec`: it joins a running container and executes one more
-// program there. The supervisor has made this process in the container's pid
-// namespace and cgroup already; the rest is joined here, in one setns(2).
+// Exec is `tug-init exec`: it executes one more program in a running container,
+// whose namespaces and cgroup it was made in, by Enter. Its root is an empty
+// directory; the container's is passed.
 //
 // From the moment it is made, the container's processes can see this one. It
-// is not dumpable, so they can neither read its descriptors nor its memory,
-// and it opens nothing through the container's /proc.
+// is not dumpable, so those without CAP_SYS_PTRACE can neither read its
+// descriptors nor its memory, and it opens nothing through the container's
+// /proc.
 func Exec() int {
 	runtime.LockOSThread()
 	_ = sys.SetDumpable(false)
 	sock := os.NewFile(sockFd, "supervisor")
 	defer protect(sock)
 	syscall.CloseOnExec(sockFd)
+	syscall.CloseOnExec(selfFd)
+	root := os.NewFile(rootFd, "/")
+	syscall.CloseOnExec(rootFd)
 	s := &starter{sock: sock}
 	p, files, err := plan.ReceivePlan(sock)
 	if errors.Is(err, io.EOF) {
@@ -32,38 +36,24 @@ func Exec() int {
 	var console *os.File
 	if err == nil {
 		s.plan = p
-		console, err = s.join(files)
+		console, err = s.join(root, files)
 	}
 	return s.finish(console, err)
 }
 
-func (s *starter) join(files []*os.File) (*os.File, error) {
-	target, std, rest, err := splitFiles(s.plan, files)
+func (s *starter) join(root *os.File, files []*os.File) (*os.File, error) {
+	defer root.Close()
+	std, rest, err := takeStdio(s.plan, files)
 	if err != nil {
 		return nil, err
 	}
 	sys.CloseAll(rest)
-	// While /proc is the host's.
-	if err := s.setOOMScore(); err != nil {
-		return nil, err
-	}
 	if err := sys.NewSessionKeyring(); err != nil && !errors.Is(err, syscall.ENOSYS) {
 		return nil, err
 	}
-	// A mount namespace is joined only by a thread that shares its root and
-	// working directory with no other.
-	if err := sys.Unshare(sys.CloneFS); err != nil {
+	if err := sys.EnterRoot(root); err != nil {
 		return nil, err
 	}
-	if err := sys.Setns(target, sys.NewNS|sys.NewNet|sys.NewIPC|sys.NewUTS|sys.NewCgroup); err != nil {
-		return nil, failf(125, "join container: %v", err)
-	}
-	target.Close()
-	root, err := os.OpenFile("/", sys.OPath|sys.ODirectory, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
 	var master *os.File
 	if s.plan.Tty {
 		if master, std, err = joinTerminal(root); err != nil {

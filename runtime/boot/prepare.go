@@ -15,32 +15,31 @@ import (
 // stdio are the descriptors the program gets; nil ones become /dev/null.
 type stdio [3]*os.File
 
-// splitFiles sorts passed descriptors: the first (rootfs or target), stdio,
-// trees.
-func splitFiles(p *plan.Plan, files []*os.File) (first *os.File, std stdio, trees []*os.File, err error) {
-	take := func() *os.File {
-		if len(files) == 0 {
-			err = errors.New("tug-init: a descriptor is missing")
-			return nil
-		}
-		f := files[0]
-		files = files[1:]
-		return f
-	}
-	first = take()
+// takeStdio takes the descriptors of stdio off those that were passed.
+func takeStdio(p *plan.Plan, files []*os.File) (std stdio, rest []*os.File, err error) {
 	for i := range std {
-		if p.Stdio&(1<<i) != 0 {
-			std[i] = take()
+		if p.Stdio&(1<<i) == 0 {
+			continue
 		}
+		if len(files) == 0 {
+			return std, nil, errMissing
+		}
+		std[i], files = files[0], files[1:]
 	}
-	return first, std, files, err
+	return std, files, nil
 }
+
+var errMissing = errors.New("tug-init: a descriptor is missing")
 
 // prepare does everything up to the last steps before execve: it makes the
 // container's root out of the passed file system and what was parked, moves
 // into it and becomes ready to run the program. It returns the pty master.
 func (s *starter) prepare(files []*os.File) (*os.File, error) {
-	rootfs, std, trees, err := splitFiles(s.plan, files)
+	if len(files) == 0 {
+		return nil, errMissing
+	}
+	rootfs := files[0]
+	std, trees, err := takeStdio(s.plan, files[1:])
 	if err != nil {
 		return nil, err
 	}

@@ -41,9 +41,11 @@ type groupEntry struct {
 }
 
 // lookupUser resolves "", "NAME", "UID" or either with ":GROUP" or ":GID" by
-// the container's own files, as Docker does: names win over numbers, an unknown
-// number is taken as it is, supplementary groups come from /etc/group unless a
-// group is given. root is the container's root directory.
+// the container's own files, as Docker does: a number is an ID and never a
+// name, or an image could give user 1000 the rights of root (CVE-2016-3697);
+// one that the files do not have is taken as it is; supplementary groups come
+// from /etc/group unless a group is given. root is the container's root
+// directory.
 func lookupUser(root *os.File, want string) (user, error) {
 	name, group, withGroup := strings.Cut(want, ":")
 	if name == "" {
@@ -75,11 +77,18 @@ func lookupUser(root *os.File, want string) (user, error) {
 	return u, nil
 }
 
+// means reports whether an entry of that name and ID is what want stands for.
+func means(want, name string, id uint32) bool {
+	if n, numeric := parseID(want); numeric {
+		return n == uint64(id)
+	}
+	return want == name
+}
+
 func findPasswd(root *os.File, name string) (*passwdEntry, error) {
 	var found *passwdEntry
 	err := readUserFile(root, "etc/passwd", func(line string) bool {
-		e, ok := parsePasswd(line)
-		if ok && (e.name == name || strconv.FormatUint(uint64(e.uid), 10) == name) {
+		if e, ok := parsePasswd(line); ok && means(name, e.name, e.uid) {
 			found = &e
 		}
 		return found == nil
@@ -99,7 +108,7 @@ func findGroups(root *os.File, u *user, entry *passwdEntry, group string, asked 
 		g, ok := parseGroup(line)
 		switch {
 		case !ok:
-		case asked && (g.name == group || strconv.FormatUint(uint64(g.gid), 10) == group):
+		case asked && means(group, g.name, g.gid):
 			u.gid, found = g.gid, true
 		case !asked && g.gid != u.gid && !slices.Contains(extra, g.gid) && isMember(g.members, entry.name):
 			extra = append(extra, g.gid)
@@ -135,11 +144,9 @@ func addGroups(root *os.File, u *user, more []string) error {
 	}
 	err := readUserFile(root, "etc/group", func(line string) bool {
 		g, ok := parseGroup(line)
-		if i := slices.Index(more, g.name); ok && i >= 0 {
-			for ; i < len(more); i++ {
-				if more[i] == g.name {
-					ids[i] = uint64(g.gid)
-				}
+		for i, want := range more {
+			if ok && ids[i] > maxID && means(want, g.name, g.gid) {
+				ids[i] = uint64(g.gid)
 			}
 		}
 		return true

@@ -62,9 +62,10 @@ bad:x:q:alice
 		{"alice:", user{1000, 1001, []uint32{1001, 10}, "/home/alice"}, ""},
 		{":wheel", user{0, 10, []uint32{10}, "/root"}, ""},
 		{"alice:0", user{1000, 0, []uint32{0}, "/home/alice"}, ""},
-		{"1002", user{42, 43, []uint32{43}, "/numeric"}, ""},
+		{"1002", user{1002, 0, []uint32{0}, "/"}, ""}, // CVE-2016-3697
 		{"4711", user{4711, 0, []uint32{0}, "/"}, ""},
-		{"4711:1005", user{4711, 77, []uint32{77}, "/"}, ""},
+		{"4711:1005", user{4711, 1005, []uint32{1005}, "/"}, ""},
+		{"00:00", user{0, 0, []uint32{0}, "/root"}, ""},
 		{"4711:4712", user{4711, 4712, []uint32{4712}, "/"}, ""},
 		{"spaced", user{5, 6, []uint32{6}, "/spaced"}, ""},
 		{"nohome", user{1003, 1003, []uint32{1003}, "/"}, ""},
@@ -132,7 +133,7 @@ func TestAddGroups(t *testing.T) {
 		want []uint32
 		err  string
 	}{
-		{[]string{"audio", "7", "1005", "root", "audio"}, []uint32{0, 29, 7, 77}, ""},
+		{[]string{"audio", "7", "1005", "root", "audio"}, []uint32{0, 29, 7, 1005}, ""},
 		{[]string{"bad"}, nil, "unable to find group bad"},
 		{[]string{""}, nil, "unable to find group"},
 		{[]string{"2147483648"}, nil, "range"},

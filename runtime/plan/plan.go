@@ -12,6 +12,13 @@
 //	    |  <------ end of file --------  the program runs
 //	    |  <------ reply --------------  or why not
 //
+// Who starts in a pid namespace that others live in already is not made by the
+// supervisor, but by a tug-init of its own, `enter`:
+//
+//	supervisor                       tug-init enter
+//	    |  clone, execve ------------->  joins namespaces, clones the other
+//	    |  <-- reply + its pidfd ------  ends; the socket is the other's now
+//
 // End of file at tug-init's side, at any time before execve, means that the
 // supervisor died: the process exits, and nothing was started.
 package plan
@@ -20,15 +27,18 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
+	"syscall"
 
+	"tug/spec"
 	"tug/sys"
 )
 
 // Plan is one process to start. Descriptors travel beside it in the order:
-// rootfs (not for exec; there the target's pidfd), those of standard input,
+// rootfs (not for exec), those of standard input,
 // output and error that Stdio tells of, then the trees that Mounts name.
 type Plan struct {
 	Args   []string
@@ -135,6 +145,11 @@ type Reply struct {
 	Code     int      `json:",omitempty"` // 0 is success; else 125, 126 or 127 as Docker's
 	Msg      string   `json:",omitempty"`
 	Warnings []string `json:",omitempty"`
+
+	// Of `enter`: the process that it made, whose pidfd comes along, or the
+	// error number of why it could not be made.
+	Pid   int           `json:",omitempty"`
+	Errno syscall.Errno `json:",omitempty"`
 }
 
 // MaxMessage bounds what is sent inline. It stays below the kernel's default
@@ -154,9 +169,16 @@ const (
 
 var errFormat = errors.New("malformed message")
 
+// versioned is how a plan travels. A plan's meaning may change from version to
+// version, and an upgrade may have replaced one of the two programs only.
+type versioned struct {
+	Version string
+	*Plan
+}
+
 // SendPlan sends p with its descriptors.
 func SendPlan(sock *os.File, p *Plan, files ...*os.File) error {
-	js, err := json.Marshal(p)
+	js, err := json.Marshal(versioned{spec.Version, p})
 	if err != nil {
 		return err
 	}
@@ -213,8 +235,12 @@ func parsePlan(msg []byte) (*Plan, error) {
 		return nil, errFormat
 	}
 	p := new(Plan)
-	if err := json.Unmarshal(msg[5:5+n], p); err != nil {
+	v := versioned{Plan: p}
+	if err := json.Unmarshal(msg[5:5+n], &v); err != nil {
 		return nil, err
+	}
+	if v.Version != spec.Version {
+		return nil, fmt.Errorf("tug is version %s, tug-init version %s: install both of one version", v.Version, spec.Version)
 	}
 	p.Seccomp = msg[5+n:]
 	return p, nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"tug/spec"
 	"tug/sys"
 )
 
@@ -38,6 +39,15 @@ func TestPlanTravels(t *testing.T) {
 		if diff := cmp.Diff(p, got); diff != "" {
 			t.Errorf("size %d: %s", size, diff)
 		}
+	}
+}
+
+// TestOtherVersion: half an upgrade is refused in words.
+func TestOtherVersion(t *testing.T) {
+	js := `{"Version":"v0.0.1","Args":["x"]}`
+	_, err := parsePlan([]byte("P" + string([]byte{byte(len(js)), 0, 0, 0}) + js))
+	if want := "tug is version v0.0.1, tug-init version " + spec.Version + ": install both of one version"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -299,7 +300,9 @@ func (k *keeper) childEnded(exit Exit) {
 		}
 	}
 	// Also a parked process: it may have become a container's, with an entry
-	// that is still on its way.
+	// that is still on its way. What nobody asked for in a long time was a
+	// helper of the start of another.
+	maps.DeleteFunc(k.early, func(_ process, old Exit) bool { return exit.At.Sub(old.At) > 10*time.Minute })
 	k.early[process{exit.Pid, exit.Start}] = exit
 }
 
