@@ -26,6 +26,7 @@ all: build
 
 build:
 	$(BUILD) -o bin/ ./cmd/tug ./cmd/tug-init
+	ln -sf tug bin/tug-oci
 
 hello: build
 	$(SUDO) bin/tug run --rm tug.local/hello
@@ -72,6 +73,7 @@ install: build
 	@# tug last: a running supervisor makes way for it, and the next one needs the new tug-init.
 	install -D -m 0755 bin/tug-init $(DESTDIR)$(PREFIX)/libexec/tug/tug-init
 	install -D -m 0755 bin/tug $(DESTDIR)$(PREFIX)/bin/tug
+	ln -sf tug $(DESTDIR)$(PREFIX)/bin/tug-oci
 
 clean:
 	rm -rf bin dist

@@ -62,7 +62,7 @@ func findGroup(name string) *group {
 
 // commands is the table of all commands.
 func commands() []command {
-	return slices.Concat(containerCommands(), lifeCommands(), imageCommands(), registryCommands(), storeCommands(), exploreCommands())
+	return slices.Concat(containerCommands(), lifeCommands(), imageCommands(), registryCommands(), storeCommands(), exploreCommands(), ociCommand())
 }
 
 func containerCommands() []command {

@@ -105,6 +105,15 @@ func (e *Engine) command() (init string, args []string, err error) {
 	return init, args, nil
 }
 
+// InitPath returns the path of tug-init.
+func InitPath() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	return findInit(self)
+}
+
 // findInit finds tug-init beside tug or in ../libexec/tug.
 func findInit(self string) (string, error) {
 	dir := filepath.Dir(self)

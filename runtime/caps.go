@@ -50,6 +50,23 @@ func capList(set uint64) []string {
 	return list
 }
 
+// Capabilities are the names of all capabilities.
+func Capabilities() []string { return capList(capSet(capNames())) }
+
+// CapabilitySet makes a set of names as CAP_CHOWN; bit n is capability n. It
+// leaves out those that it does not know.
+func CapabilitySet(names []string) (set uint64, unknown []string) {
+	for _, name := range names {
+		n := slices.Index(capNames(), strings.TrimPrefix(strings.ToUpper(name), "CAP_"))
+		if n < 0 {
+			unknown = append(unknown, name)
+			continue
+		}
+		set |= 1 << n
+	}
+	return set, unknown
+}
+
 const allCaps = ^uint64(0)
 
 // containerCaps applies --cap-add and --cap-drop to the default set by Docker's

@@ -89,6 +89,13 @@ func findCgroups(name string) (*cgroups, error) {
 
 // parseLayout finds the hierarchies in the lines of a mountinfo.
 func parseLayout(lines *bufio.Scanner, systemd bool) (*cgroups, error) {
+	return parseHierarchies(lines, func(opt string) bool {
+		return slices.Contains(v1Wanted(), opt) || slices.Contains(v1Spare(), opt) || systemd && opt == "name=systemd"
+	})
+}
+
+// parseHierarchies finds those of version 1 that have a wanted controller.
+func parseHierarchies(lines *bufio.Scanner, wanted func(controller string) bool) (*cgroups, error) {
 	c := new(cgroups)
 	seen := map[string]bool{}
 	for lines.Scan() {
@@ -106,7 +113,7 @@ func parseLayout(lines *bufio.Scanner, systemd bool) (*cgroups, error) {
 		case "cgroup":
 			h := hierarchy{mount: mount}
 			for opt := range strings.SplitSeq(right[2], ",") {
-				if slices.Contains(v1Wanted(), opt) || slices.Contains(v1Spare(), opt) || systemd && opt == "name=systemd" {
+				if wanted(opt) {
 					h.controllers = append(h.controllers, opt)
 				}
 			}

@@ -51,6 +51,7 @@ const (
 	bpfAndImm32 = 0x54
 	bpfRsh32    = 0x74
 	bpfJneImm32 = 0x56 // if (u32)dst != imm goto off
+	bpfJeqImm32 = 0x16
 	bpfExit     = 0x95
 )
 
@@ -62,12 +63,20 @@ const (
 
 // deviceProgram compiles rules to an eBPF cgroup-device program: it returns 1
 // at the first rule that allows the access, else 0.
-func deviceProgram(rules []deviceRule) []byte {
+func deviceProgram(rules []deviceRule) []byte { return exceptProgram(rules, false) }
+
+// exceptProgram is deviceProgram or, with everything else allowed, a program
+// that returns 0 at the first rule that has one of the wanted kinds of access.
+func exceptProgram(rules []deviceRule, allowed bool) []byte {
 	var p []byte
 	emit := func(op, dst, src byte, off int16, imm int32) {
 		p = append(p, op, src<<4|dst)
 		p = binary.NativeEndian.AppendUint16(p, uint16(off))
 		p = binary.NativeEndian.AppendUint32(p, uint32(imm))
+	}
+	otherwise := int32(0)
+	if allowed {
+		otherwise = 1
 	}
 	// r2 = type, r3 = access, r4 = major, r5 = minor
 	emit(bpfLoad32, 2, 1, 0, 0)
@@ -101,12 +110,17 @@ func deviceProgram(rules []deviceRule) []byte {
 			emit(bpfJneImm32, byte(c[0]), 0, left, c[1])
 		}
 		emit(bpfMov64, 6, 3, 0, 0)
-		emit(bpfAndImm32, 6, 0, 0, ^access)
-		emit(bpfJneImm32, 6, 0, 2, 0) // something asked for that is not allowed
-		emit(bpfMovImm64, 0, 0, 0, 1)
+		if allowed {
+			emit(bpfAndImm32, 6, 0, 0, access)
+			emit(bpfJeqImm32, 6, 0, 2, 0) // nothing asked for that is denied
+		} else {
+			emit(bpfAndImm32, 6, 0, 0, ^access)
+			emit(bpfJneImm32, 6, 0, 2, 0) // something asked for that is not allowed
+		}
+		emit(bpfMovImm64, 0, 0, 0, otherwise^1)
 		emit(bpfExit, 0, 0, 0, 0)
 	}
-	emit(bpfMovImm64, 0, 0, 0, 0)
+	emit(bpfMovImm64, 0, 0, 0, otherwise)
 	emit(bpfExit, 0, 0, 0, 0)
 	return p
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"tug/errs"
 	"tug/runtime/plan"
 	"tug/runtime/seccomp"
@@ -312,6 +314,12 @@ func compile(prof *seccomp.Profile, err error) (filter, error) {
 	return filter{seccomp.Bytes(prog), prof.Flags}, nil
 }
 
+// CompileSeccomp compiles the filter of an OCI configuration for this machine.
+func CompileSeccomp(s *specs.LinuxSeccomp) (prog []byte, flags uint, err error) {
+	f, err := compile(seccomp.FromSpec(s, runtime.GOARCH))
+	return f.prog, f.flags, err
+}
+
 // filters keeps compiled default filters by capability set; nearly all
 // containers share one, and making it costs half a millisecond.
 var filters struct {
@@ -376,6 +384,9 @@ func limitValue(n int64) uint64 {
 	}
 	return uint64(n)
 }
+
+// RlimitNumber is the number of a limit by its name, as "nofile".
+func RlimitNumber(name string) (int, bool) { return rlimitNumber(name) }
 
 // rlimitNumber is the resource's number on all 64-bit Linux architectures but
 // mips, sparc and alpha.

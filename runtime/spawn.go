@@ -100,17 +100,17 @@ func (s *spawner) run() {
 	}
 }
 
-// initEnv is the environment of tug-init's Go runtime: no garbage collector for
+// InitEnv is the environment of tug-init's Go runtime: no garbage collector for
 // a program that ends in milliseconds, and no descriptors on the cgroup kept
 // open to follow its CPU limit.
-func initEnv() []string {
+func InitEnv() []string {
 	return []string{"GOGC=off", "GOMAXPROCS=1", "GOTRACEBACK=single", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"}
 }
 
 // serve makes one process. clean tells that the thread is back where it was.
 func (s *spawner) serve(sp spawn) (r result, clean bool) {
 	clean = true
-	c := sys.Clone{Path: sp.path, Args: sp.args, Env: initEnv(), Files: sp.files, Flags: sp.flags}
+	c := sys.Clone{Path: sp.path, Args: sp.args, Env: InitEnv(), Files: sp.files, Flags: sp.flags}
 	if s.cg.v2 != "" {
 		r.pid, r.pidfd, r.err = s.cloneIntoCgroup(c, sp)
 		return r, clean

@@ -13,6 +13,20 @@ import (
 // IPC or network namespace. All others are the host's.
 func NamespacedSysctl(name string) bool { return ipcSysctl(name) || netSysctl(name) }
 
+// SysctlNamespace is the type of namespace that has a value of name, as an OCI
+// configuration calls it, or "".
+func SysctlNamespace(name string) string {
+	switch {
+	case ipcSysctl(name):
+		return "ipc"
+	case netSysctl(name):
+		return "network"
+	case name == "kernel.domainname":
+		return "uts"
+	}
+	return ""
+}
+
 func netSysctl(name string) bool { return sysctlBelow(name, "net.") }
 
 func ipcSysctl(name string) bool {

@@ -16,6 +16,8 @@ const (
 	NewIPC      = unix.CLONE_NEWIPC
 	NewUTS      = unix.CLONE_NEWUTS
 	NewCgroup   = unix.CLONE_NEWCGROUP
+	NewUser     = unix.CLONE_NEWUSER
+	NewTime     = unix.CLONE_NEWTIME
 	CloneParent = unix.CLONE_PARENT
 	CloneFS     = unix.CLONE_FS
 )
@@ -33,6 +35,11 @@ type Clone struct {
 	// where others may look into it. That the program could not be executed is
 	// then not told: the child exits with 253.
 	Apart bool
+
+	// With UIDs, in a new user namespace with these maps, as its root. With
+	// UserNS, in that one, as its root. Neither goes with CloneParent.
+	UIDs, GIDs []IDMap
+	UserNS     *os.File
 }
 
 // CloneExec makes a process and executes a program in it. The caller's thread
@@ -41,6 +48,9 @@ type Clone struct {
 // With CloneParent the process is not the caller's child, so nothing here
 // waits for it.
 func CloneExec(c Clone) (pid int, pidfd *os.File, err error) {
+	if len(c.UIDs) > 0 {
+		return cloneMapped(c)
+	}
 	fds := make([]int32, len(c.Files))
 	for i, f := range c.Files {
 		if f == nil {
@@ -68,6 +78,56 @@ func CloneExec(c Clone) (pid int, pidfd *os.File, err error) {
 		return 0, nil, wrap("clone", c.Path, err)
 	}
 	return pid, os.NewFile(uintptr(fd), "pidfd"), nil
+}
+
+// IDMap maps Size ids of a user namespace, from Inside on, to those from
+// Outside on.
+type IDMap struct{ Inside, Outside, Size uint32 }
+
+// cloneMapped is CloneExec for a new user namespace: the maps are written while
+// the child waits, so it cannot share this process's memory. It leaves other
+// descriptors of this process than c.Files to close-on-exec.
+func cloneMapped(c Clone) (int, *os.File, error) {
+	pidfd := -1
+	maps := func(all []IDMap) (out []syscall.SysProcIDMap) {
+		for _, m := range all {
+			out = append(out, syscall.SysProcIDMap{ContainerID: int(m.Inside), HostID: int(m.Outside), Size: int(m.Size)})
+		}
+		return out
+	}
+	attr := &syscall.ProcAttr{Env: c.Env, Sys: &syscall.SysProcAttr{
+		Cloneflags:  c.Flags | unix.CLONE_NEWUSER,
+		UidMappings: maps(c.UIDs), GidMappings: maps(c.GIDs), GidMappingsEnableSetgroups: true,
+		// As another id than the namespace's root it would lose all rights by execve.
+		Credential: &syscall.Credential{},
+		PidFD:      &pidfd,
+	}}
+	if c.Cgroup != nil {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, Fd(c.Cgroup)
+	}
+	for _, f := range c.Files {
+		if f == nil {
+			attr.Files = append(attr.Files, ^uintptr(0))
+			continue
+		}
+		attr.Files = append(attr.Files, uintptr(Fd(f)))
+	}
+	pid, err := syscall.ForkExec(c.Path, c.Args, attr)
+	if err != nil {
+		return 0, nil, wrap("clone", c.Path, err)
+	}
+	if pidfd < 0 {
+		f, err := PidfdOpen(pid)
+		return pid, f, err
+	}
+	return pid, os.NewFile(uintptr(pidfd), "pidfd"), nil
+}
+
+func (c *Clone) userNS() int {
+	if c.UserNS == nil {
+		return -1
+	}
+	return Fd(c.UserNS)
 }
 
 // SealedCopy copies src into a memfd that nobody can change any more, not even

@@ -36,6 +36,25 @@ func ClearAmbient() error {
 	return prctl("ambient", unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL)
 }
 
+// RaiseAmbient puts the capabilities of set, which have to be permitted and
+// inheritable, into the ambient set.
+func RaiseAmbient(set uint64) error {
+	for n := range uint64(64) {
+		if set&(1<<n) == 0 {
+			continue
+		}
+		_, _, errno := unix.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(n), 0, 0, 0)
+		if errno != 0 {
+			return wrap("prctl", "ambient", errno)
+		}
+	}
+	return nil
+}
+
+// KeepCaps lets the permitted capabilities stay when the user ids change from
+// root's.
+func KeepCaps() error { return prctl("keepcaps", unix.PR_SET_KEEPCAPS, 1) }
+
 func prctl(what string, op int, arg uintptr) error {
 	if _, _, errno := unix.RawSyscall6(unix.SYS_PRCTL, uintptr(op), arg, 0, 0, 0, 0); errno != 0 {
 		return wrap("prctl", what, errno)
@@ -145,6 +164,21 @@ func SetSeccomp(prog []byte, flags uint) error {
 		return wrap("seccomp", "filter", errno)
 	}
 	return nil
+}
+
+// SetSeccompListener is SetSeccomp for a filter whose notifications go to the
+// returned descriptor.
+func SetSeccompListener(prog []byte, flags uint) (int, error) {
+	if len(prog) == 0 || len(prog)%8 != 0 || len(prog)/8 > 4096 {
+		return -1, wrap("seccomp", "filter", unix.EINVAL)
+	}
+	fprog := unix.SockFprog{Len: uint16(len(prog) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(&prog[0]))}
+	flags |= unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
+	fd, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(flags), uintptr(unsafe.Pointer(&fprog)))
+	if errno != 0 {
+		return -1, wrap("seccomp", "filter", errno)
+	}
+	return int(fd), nil
 }
 
 // NewSessionKeyring gives the process a session keyring of its own, so that it

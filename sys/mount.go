@@ -15,6 +15,18 @@ const (
 	AttrNoDev    = unix.MOUNT_ATTR_NODEV
 	AttrNoExec   = unix.MOUNT_ATTR_NOEXEC
 	AttrRelatime = unix.MOUNT_ATTR_RELATIME
+
+	AttrStrictAtime  = unix.MOUNT_ATTR_STRICTATIME
+	AttrNoSymfollow  = unix.MOUNT_ATTR_NOSYMFOLLOW
+	AttrAtimeSetting = unix.MOUNT_ATTR__ATIME // mask of the settings of access times, to be cleared before one is set
+)
+
+// Propagation types.
+const (
+	PropagationPrivate    = unix.MS_PRIVATE
+	PropagationSlave      = unix.MS_SLAVE
+	PropagationShared     = unix.MS_SHARED
+	PropagationUnbindable = unix.MS_UNBINDABLE
 )
 
 // Option is one key of a filesystem's configuration. An empty Value makes it
@@ -113,6 +125,28 @@ func SetMountAttr(dir *os.File, path string, set, clear uint64, recursive bool) 
 	}
 	attr := unix.MountAttr{Attr_set: set, Attr_clr: clear}
 	return wrap("mount_setattr", path, unix.MountSetattr(dirFd(dir), path, flags, &attr))
+}
+
+// SetTreePropagation sets the propagation of the mount tree m, which need not be
+// attached; recursive includes all mounts below.
+func SetTreePropagation(m *os.File, propagation uint64, recursive bool) error {
+	flags := uint(unix.AT_EMPTY_PATH)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	attr := unix.MountAttr{Propagation: propagation}
+	return wrap("mount_setattr", m.Name(), unix.MountSetattr(Fd(m), "", flags, &attr))
+}
+
+// MapTree shows the files of the detached mount m with the ids of the user
+// namespace userns, as an idmapped mount.
+func MapTree(m, userns *os.File, recursive bool) error {
+	flags := uint(unix.AT_EMPTY_PATH)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(Fd(userns))}
+	return wrap("mount_setattr", m.Name(), unix.MountSetattr(Fd(m), "", flags, &attr))
 }
 
 // SetPropagation sets the propagation (unix.MS_PRIVATE, unix.MS_SLAVE ...) of

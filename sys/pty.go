@@ -70,6 +70,12 @@ func DupTo(f *os.File, fd int) error {
 	return wrap("dup", "", unix.Dup3(Fd(f), fd, 0))
 }
 
+// KeepOnExec lets descriptor fd survive execve(2).
+func KeepOnExec(fd int) error {
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
+	return wrap("fcntl", "", err)
+}
+
 // GiveTo makes uid the owner of f, so that a program may open it again through
 // /dev/stdout and the like. Errors do not matter: not every file has an owner
 // that can be changed. /dev/null stays as it is.

@@ -86,11 +86,14 @@ func PivotInto(dir *os.File) error {
 	return wrap("chdir", "/", unix.Chdir("/"))
 }
 
-// Mknod makes a device node; kind is 'c' or 'b'.
+// Mknod makes a device node; kind is 'c', 'b', or 'p' for a fifo.
 func Mknod(path string, kind byte, major, minor uint32, mode uint32) error {
 	typ := uint32(unix.S_IFCHR)
-	if kind == 'b' {
+	switch kind {
+	case 'b':
 		typ = unix.S_IFBLK
+	case 'p':
+		typ = unix.S_IFIFO
 	}
 	return wrap("mknod", path, unix.Mknod(path, typ|mode, int(unix.Mkdev(major, minor))))
 }

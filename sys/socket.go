@@ -9,8 +9,8 @@ import (
 )
 
 // MaxPassedFds is how many descriptors one message may carry (the kernel's
-// SCM_MAX_FD is 253; we need far fewer).
-const MaxPassedFds = 64
+// SCM_MAX_FD is 253).
+const MaxPassedFds = 250
 
 // SocketPair makes a connected pair of unix sequenced-packet sockets: message
 // borders are kept and the end of the peer reads as EOF.
@@ -134,4 +134,63 @@ func ListenUnix(path string) (*os.File, error) {
 		return nil, wrap("listen", path, err)
 	}
 	return f, nil
+}
+
+// Accept waits for a connection on a listening unix socket.
+func Accept(l *os.File) (*os.File, error) {
+	var fd int
+	err := retry(func() (err error) {
+		fd, _, err = unix.Accept4(Fd(l), unix.SOCK_CLOEXEC)
+		return err
+	})
+	if err != nil {
+		return nil, wrap("accept", l.Name(), err)
+	}
+	return os.NewFile(uintptr(fd), l.Name()), nil
+}
+
+// SetBlocking makes the calls on f wait.
+func SetBlocking(f *os.File) error {
+	return wrap("fcntl", f.Name(), unix.SetNonblock(Fd(f), false))
+}
+
+// ConnectUnix connects to the unix socket at path, sequenced-packet or stream.
+// A path that is too long for a socket address is reached all the same.
+func ConnectUnix(path string, stream bool) (*os.File, error) {
+	at, err := OpenPath(path)
+	if err != nil {
+		return nil, err
+	}
+	defer at.Close()
+	typ := unix.SOCK_SEQPACKET
+	if stream {
+		typ = unix.SOCK_STREAM
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, typ|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, wrap("socket", "", err)
+	}
+	addr := &unix.SockaddrUnix{Name: FdPath(at)}
+	if err := retry(func() error { return unix.Connect(fd, addr) }); err != nil {
+		unix.Close(fd)
+		return nil, wrap("connect", path, err)
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// PidfdGet returns a copy of descriptor fd of the process of pidfd
+// (pidfd_getfd(2), Linux 5.6).
+func PidfdGet(pidfd *os.File, fd int) (*os.File, error) {
+	n, err := unix.PidfdGetfd(Fd(pidfd), fd, 0)
+	if err != nil {
+		return nil, wrap("pidfd_getfd", "", err)
+	}
+	return os.NewFile(uintptr(n), "copied"), nil
+}
+
+// Readable reports whether reading from f would not wait.
+func Readable(f *os.File) bool {
+	fds := []unix.PollFd{{Fd: int32(Fd(f)), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n > 0
 }

@@ -93,7 +93,7 @@ func vforkExec(c *Clone, fds []int32, cgroup int) (pid int, pidfd int, err error
 	}
 	syscall.ForkLock.Lock()
 	report := new(unix.Errno)
-	r, forkErr := vforkInChild(args, &prog, fds, report)
+	r, forkErr := vforkInChild(args, &prog, fds, c.userNS(), report)
 	syscall.ForkLock.Unlock()
 	if forkErr != 0 {
 		return 0, -1, forkErr
@@ -116,7 +116,7 @@ func vforkExec(c *Clone, fds []int32, cgroup int) (pid int, pidfd int, err error
 //go:noinline
 //go:norace
 //go:nocheckptr
-func vforkInChild(args *cloneArgs, prog *program, fds []int32, report *unix.Errno) (pid uintptr, forkErr unix.Errno) {
+func vforkInChild(args *cloneArgs, prog *program, fds []int32, userns int, report *unix.Errno) (pid uintptr, forkErr unix.Errno) {
 	var (
 		r, e uintptr
 		err  unix.Errno
@@ -129,6 +129,20 @@ func vforkInChild(args *cloneArgs, prog *program, fds []int32, report *unix.Errn
 		return r, unix.Errno(e)
 	}
 	runtimeAfterForkInChild()
+	if userns >= 0 {
+		if _, _, err = unix.RawSyscall(unix.SYS_SETNS, uintptr(userns), unix.CLONE_NEWUSER, 0); err != 0 {
+			goto fail
+		}
+		// As another id than the namespace's root it would lose all rights by
+		// execve. A namespace may forbid setgroups.
+		_, _, _ = unix.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0)
+		if _, _, err = unix.RawSyscall(unix.SYS_SETRESGID, 0, 0, 0); err != 0 {
+			goto fail
+		}
+		if _, _, err = unix.RawSyscall(unix.SYS_SETRESUID, 0, 0, 0); err != 0 {
+			goto fail
+		}
+	}
 	for i = 0; i < len(fds); i++ {
 		if fds[i] < 0 {
 			_, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(i), 0, 0)

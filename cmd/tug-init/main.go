@@ -29,7 +29,9 @@ func run(args []string) int {
 	case "enter":
 		return boot.Enter(args[2:])
 	case "exec":
-		return boot.Exec()
+		return boot.Exec(args[2:])
+	case "oci":
+		return boot.OCI(args[2:])
 	case "reap":
 		return boot.Reap(args[2:])
 	case "keeper":

@@ -3,10 +3,15 @@ package main
 
 import (
 	"os"
+	"path"
 
 	"tug/cli"
 )
 
 func main() {
-	os.Exit(cli.Main(os.Args[1:], cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+	args := os.Args
+	if len(args) > 0 && path.Base(args[0]) == cli.OCIName {
+		args = append([]string{"tug", "oci"}, args[1:]...)
+	}
+	os.Exit(cli.Main(args[1:], cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 }

@@ -32,6 +32,7 @@ var importTable = []row{
 	{"registry", []string{"spec", "state"}}, // state for edits of config files
 	{"image", []string{"layer", "registry", "event"}},
 	{"runtime", []string{"spec", "sys"}},
+	{"runtime/oci", []string{"runtime", "state"}},
 	{"runtime/plan", []string{"spec", "sys"}},    // what runtime and boot tell each other
 	{"runtime/seccomp", []string{"errs", "sys"}}, // sys for its test, which loads programs
 	{"supervisor", []string{"runtime", "state", "event"}},
@@ -44,7 +45,7 @@ var importTable = []row{
 	// Use cases and adapters.
 	{"build", []string{"container"}},
 	{"engine", []string{"container"}},
-	{"cli", []string{"engine"}},
+	{"cli", []string{"engine", "runtime/oci"}},
 
 	// Thin mains.
 	{"cmd/tug", []string{"cli"}},

@@ -64,6 +64,9 @@ type starter struct {
 	plan   *plan.Plan
 	layout string // of the cgroups, see mountCgroups
 
+	hooks  func() error // before the program is executed; nil for none
+	procfs *os.File     // of our own, on which nothing can be mounted; nil where it is not needed
+
 	user     user
 	env      []string
 	program  string // resolved path of Args[0]

@@ -11,7 +11,8 @@ import (
 	"tug/sys"
 )
 
-// Enter is `tug-init enter FLAGS OOM init|exec ARG...`: it makes a process in
+// Enter is `tug-init enter FLAGS OOM init|exec ARG...`, for an exec with ARG
+// being [PRESERVED [joinuser]]: it makes a process in
 // the pid namespace of the process whose pidfd it inherits, with the clone
 // flags FLAGS, tells the supervisor which it is, and ends. For an exec it joins
 // the other namespaces first, and sets the OOM score adjustment.
@@ -49,24 +50,39 @@ func enter(sock *os.File, args []string) (*plan.Reply, *os.File) {
 		return replyOf(err), nil
 	}
 	target := os.NewFile(enterFd, "container")
-	files := []*os.File{os.Stdin, os.Stdout, os.Stderr, sock, os.NewFile(selfFd, "tug-init")}
+	files := []*os.File{os.Stdin, os.Stdout, os.Stderr}
+	own := []*os.File{sock, os.NewFile(selfFd, "tug-init")}
+	preserved := 0
+	var userns *os.File
 	s := &starter{plan: &plan.Plan{}}
 	if args[2] == "exec" {
 		root, err := s.joinAll(target, args[1])
 		if err != nil {
 			return failed(err), nil
 		}
-		files = append(files, root)
+		own = append(own, root)
+		if len(args) > 3 {
+			if preserved, err = strconv.Atoi(args[3]); err != nil {
+				return failed(err), nil
+			}
+		}
+		for n := range preserved {
+			files = append(files, os.NewFile(uintptr(enterFd+1+n), "preserved"))
+		}
+		if slices.Contains(args, plan.JoinUser) {
+			userns = os.NewFile(uintptr(enterFd+1+preserved), "user namespace")
+		}
 	} else {
 		if err := sys.Setns(target, sys.NewPID); err != nil {
 			return failed(err), nil
 		}
 		if slices.Contains(args, plan.JoinIPC) {
-			files = append(files, os.NewFile(enterFd+1, "process"))
+			own = append(own, os.NewFile(enterFd+1, "process"))
 		}
 	}
 	pid, pidfd, err := sys.CloneExec(sys.Clone{
-		ExecFd: selfFd, Args: append([]string{"tug-init"}, args[2:]...), Env: os.Environ(), Files: files, Flags: uintptr(flags), Apart: true,
+		ExecFd: selfFd + preserved, Args: append([]string{"tug-init"}, args[2:]...), Env: os.Environ(),
+		Files: append(files, own...), Flags: uintptr(flags), Apart: true, UserNS: userns,
 	})
 	if err != nil {
 		return failed(err), nil
@@ -85,8 +101,10 @@ func failed(err error) *plan.Reply {
 // joinAll joins all namespaces of the container and returns its root. The
 // thread's own is an empty one then.
 func (s *starter) joinAll(target *os.File, score string) (root *os.File, err error) {
-	if s.plan.OOMScoreAdj, err = strconv.Atoi(score); err != nil {
-		return nil, err
+	if s.plan.AsItIs = score == plan.AsItIs; !s.plan.AsItIs {
+		if s.plan.OOMScoreAdj, err = strconv.Atoi(score); err != nil {
+			return nil, err
+		}
 	}
 	// While /proc is the host's.
 	if err := s.setOOMScore(); err != nil {

@@ -11,23 +11,26 @@ import (
 	"tug/sys"
 )
 
-// Exec is `tug-init exec`: it executes one more program in a running container,
-// whose namespaces and cgroup it was made in, by Enter. Its root is an empty
-// directory; the container's is passed.
+// Exec is `tug-init exec [PRESERVED]`: it executes one more program in a running
+// container, whose namespaces and cgroup it was made in, by Enter. Its root is
+// an empty directory; the container's is passed.
 //
 // From the moment it is made, the container's processes can see this one. It
 // is not dumpable, so those without CAP_SYS_PTRACE can neither read its
 // descriptors nor its memory, and it opens nothing through the container's
 // /proc.
-func Exec() int {
+func Exec(args []string) int {
 	runtime.LockOSThread()
 	_ = sys.SetDumpable(false)
-	sock := os.NewFile(sockFd, "supervisor")
+	if len(args) < 1 {
+		args = []string{"0"}
+	}
+	sock, preserved, err := socketBehind(args[0])
+	if err != nil {
+		return 125
+	}
 	defer protect(sock)
-	syscall.CloseOnExec(sockFd)
-	syscall.CloseOnExec(selfFd)
-	root := os.NewFile(rootFd, "/")
-	syscall.CloseOnExec(rootFd)
+	root := os.NewFile(uintptr(rootFd+preserved), "/")
 	s := &starter{sock: sock}
 	p, files, err := plan.ReceivePlan(sock)
 	if errors.Is(err, io.EOF) {
@@ -50,6 +53,12 @@ func (s *starter) join(root *os.File, files []*os.File) (*os.File, error) {
 	sys.CloseAll(rest)
 	if err := sys.NewSessionKeyring(); err != nil && !errors.Is(err, syscall.ENOSYS) {
 		return nil, err
+	}
+	if s.plan.Exec != (plan.Labels{}) {
+		s.procfs = ownProc()
+		if err := checkLabels(s.procfs, s.plan.Exec); err != nil {
+			return nil, err
+		}
 	}
 	if err := sys.EnterRoot(root); err != nil {
 		return nil, err

@@ -129,6 +129,9 @@ func makeDeviceIn(root *os.File, d *plan.Device) error {
 		st.Rdev == sys.DeviceNumber(d.Major, d.Minor) {
 		return nil // made by an earlier start
 	}
+	if d.Kind == 'p' && fi.Mode()&os.ModeNamedPipe != 0 {
+		return nil
+	}
 	return err
 }
 
@@ -417,6 +420,9 @@ func (s *starter) setNames() error {
 // set or the start fails; that the usual one cannot be had, as below a
 // supervisor that is itself to be killed early, is worth a warning.
 func (s *starter) setOOMScore() error {
+	if s.plan.AsItIs {
+		return nil
+	}
 	adj := s.plan.OOMScoreAdj
 	err := writeOOMScore(adj)
 	switch {

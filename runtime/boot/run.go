@@ -3,6 +3,7 @@ package boot
 import (
 	"errors"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -15,10 +16,7 @@ import (
 // directory, program. root is "/".
 func (s *starter) ready(root *os.File, std stdio) error {
 	var err error
-	if s.user, err = lookupUser(root, s.plan.User); err != nil {
-		return err
-	}
-	if err := addGroups(root, &s.user, s.plan.Groups); err != nil {
+	if s.user, err = s.who(root); err != nil {
 		return err
 	}
 	s.env = s.plan.Env
@@ -48,6 +46,37 @@ func (s *starter) ready(root *os.File, std stdio) error {
 	s.program, err = lookProgram(s.plan.Args[0], getenv(s.env, "PATH"))
 	sys.SetFSIDs(0, 0)
 	return err
+}
+
+// who is who the program runs as.
+func (s *starter) who(root *os.File) (user, error) {
+	if id := s.plan.ID; id != nil {
+		// That it has no home is no reason not to start it.
+		home := "/"
+		if e, err := findPasswd(root, strconv.FormatUint(uint64(id.UID), 10)); err == nil && e != nil && e.uid == id.UID && e.home != "" {
+			home = e.home
+		}
+		return user{uid: id.UID, gid: id.GID, groups: id.Groups, home: home}, nil
+	}
+	u, err := lookupUser(root, s.plan.User)
+	if err == nil {
+		err = addGroups(root, &u, s.plan.Groups)
+	}
+	return u, err
+}
+
+// caps are the program's capability sets. Another user than root has lost all
+// with the ids; root keeps those of the bounding set. Inheritable stays empty,
+// as Docker has it since CVE-2022-24769.
+func (s *starter) caps() plan.CapSets {
+	if id := s.plan.ID; id != nil {
+		return id.Caps
+	}
+	sets := plan.CapSets{Bounding: s.plan.Caps}
+	if s.user.uid == 0 {
+		sets.Effective, sets.Permitted = sets.Bounding, sets.Bounding
+	}
+	return sets
 }
 
 // checkLimits lowers what may not be raised, with a warning, so that setting
@@ -208,35 +237,19 @@ func (s *starter) drop() error {
 		return err
 	}
 	sys.Umask(int(p.Umask))
+	if err := setLabels(s.procfs, p.Exec); err != nil {
+		return err
+	}
 	if err := sys.CloexecFrom(3); err != nil {
 		return err
 	}
 	sys.ResetSignals()
-	if err := sys.ClearAmbient(); err != nil && !errors.Is(err, syscall.EINVAL) {
-		return err
-	}
-	if err := sys.LimitBounding(p.Caps); err != nil {
-		return err
-	}
-	// Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the
-	// capabilities go, and has to allow what follows; with no_new_privs it
-	// comes last.
-	if !p.NoNewPrivs && len(p.Seccomp) > 0 {
-		if err := sys.SetSeccomp(p.Seccomp, p.FilterFlags); err != nil {
+	if len(p.FinalCPUs) > 0 {
+		if err := sys.SetAffinity(0, p.FinalCPUs); err != nil {
 			return err
 		}
 	}
-	if err := sys.SetIDs(s.user.uid, s.user.gid, s.user.groups); err != nil {
-		return err
-	}
-	// Another user than root lost all capabilities with the ids; root keeps
-	// those of the bounding set. Inheritable stays empty, as Docker has it
-	// since CVE-2022-24769.
-	caps := p.Caps
-	if s.user.uid != 0 {
-		caps = 0
-	}
-	if err := sys.Capset(caps, caps, 0); err != nil {
+	if err := s.dropCaps(); err != nil {
 		return err
 	}
 	if s.self != nil {
@@ -248,16 +261,85 @@ func (s *starter) drop() error {
 			return err
 		}
 	}
+	if s.hooks != nil {
+		// With the rights of the program, as theirs may come with the image.
+		if err := s.hooks(); err != nil {
+			return err
+		}
+	}
+	if err := s.preserve(); err != nil {
+		return err
+	}
 	if !p.NoNewPrivs {
 		return nil
 	}
 	if err := sys.SetNoNewPrivs(); err != nil {
 		return err
 	}
-	if len(p.Seccomp) > 0 {
-		return sys.SetSeccomp(p.Seccomp, p.FilterFlags)
+	return s.setFilter()
+}
+
+// preserve lets the program have the descriptors that are passed on to it.
+// They lie from 3 on since this process began.
+func (s *starter) preserve() error {
+	for n := range s.plan.Preserve {
+		if err := sys.KeepOnExec(3 + n); err != nil {
+			return failf(125, "preserve descriptor %d: %v", 3+n, err)
+		}
 	}
 	return nil
+}
+
+// dropCaps sets identity and capabilities and, unless it comes last, the
+// filter.
+func (s *starter) dropCaps() error {
+	caps := s.caps()
+	if err := sys.ClearAmbient(); err != nil && !errors.Is(err, syscall.EINVAL) {
+		return err
+	}
+	if err := sys.LimitBounding(caps.Bounding); err != nil {
+		return err
+	}
+	// Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the
+	// capabilities go, and has to allow what follows; with no_new_privs it
+	// comes last.
+	if !s.plan.NoNewPrivs {
+		if err := s.setFilter(); err != nil {
+			return err
+		}
+	}
+	if caps.Permitted != 0 && s.user.uid != 0 {
+		if err := sys.KeepCaps(); err != nil {
+			return err
+		}
+	}
+	if err := sys.SetIDs(s.user.uid, s.user.gid, s.user.groups); err != nil {
+		return err
+	}
+	if err := sys.Capset(caps.Effective, caps.Permitted, caps.Inheritable); err != nil {
+		return err
+	}
+	if caps.Ambient == 0 {
+		return nil
+	}
+	return sys.RaiseAmbient(caps.Ambient)
+}
+
+// setFilter installs the seccomp filter, if there is one. With a listener it
+// waits until the other side has taken its descriptor from this process. That
+// the filter may notify about the very calls that wait is no matter: whoever
+// takes the descriptor can answer then.
+func (s *starter) setFilter() error {
+	if len(s.plan.Seccomp) == 0 {
+		return nil
+	}
+	if !s.plan.Listen {
+		return sys.SetSeccomp(s.plan.Seccomp, s.plan.FilterFlags)
+	}
+	if _, err := sys.SetSeccompListener(s.plan.Seccomp, s.plan.FilterFlags); err != nil {
+		return err
+	}
+	return plan.ReceiveGo(s.sock)
 }
 
 func setLimits(limits []plan.Rlimit) error {

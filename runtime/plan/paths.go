@@ -11,6 +11,12 @@ const (
 	JoinIPC    = "joinipc" // that of the container whose first process is passed
 )
 
+// Words in the arguments of `tug-init enter`.
+const (
+	JoinUser = "joinuser" // the user namespace that is passed
+	AsItIs   = "asitis"   // the OOM score adjustment
+)
+
 // Masked returns the paths a container must not see. They are Docker's: each
 // tells about, or reaches into, the machine rather than the container. Names
 // that end in "*" stand for one per processor.

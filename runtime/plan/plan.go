@@ -58,6 +58,14 @@ type Plan struct {
 	OOMScoreAdj int `json:",omitempty"`
 	Umask       uint32
 
+	// Instead of User, Groups and Caps, for those who give numbers and sets.
+	ID        *Identity `json:",omitempty"`
+	Listen    bool      `json:",omitempty"` // the filter notifies a listener, who takes its descriptor before execve
+	Exec      Labels    // of mandatory access control
+	AsItIs    bool      `json:",omitempty"` // OOMScoreAdj is not to be set
+	FinalCPUs []int     `json:",omitempty"` // of the program alone
+	Preserve  int       `json:",omitempty"` // this many descriptors from 3 on are the program's, too
+
 	// The rest is for containers, not for exec.
 	Hostname   string   `json:",omitempty"`
 	Domainname string   `json:",omitempty"`
@@ -69,6 +77,8 @@ type Plan struct {
 	ShmSize    int64    `json:",omitempty"` // of /dev/shm; 0 is as parked
 	NoShm      bool     `json:",omitempty"` // no /dev/shm
 	Sysctls    []Option `json:",omitempty"`
+
+	OCI *OCI `json:",omitempty"` // for `tug-init oci` alone
 }
 
 // Mount is a file system to put at Target, seen from the container's root.

@@ -43,6 +43,20 @@ func ParseProfile(text []byte, arch string, caps []string, kernel [2]int) (*Prof
 	return resolve(&src, host{arch, caps, kernel})
 }
 
+// FromSpec is ParseProfile for linux.seccomp of an OCI configuration, which has
+// no conditions.
+func FromSpec(s *specs.LinuxSeccomp, arch string) (*Profile, error) {
+	src := &moby.Seccomp{LinuxSeccomp: *s}
+	for i := range s.Syscalls {
+		src.Syscalls = append(src.Syscalls, &moby.Syscall{LinuxSyscall: s.Syscalls[i]})
+	}
+	p, err := resolve(src, host{arch: arch})
+	if err == nil && s.ListenerPath != "" && slices.Contains(s.Flags, specs.LinuxSeccompFlagWaitKillableRecv) {
+		p.Flags |= flagWaitKillable
+	}
+	return p, err
+}
+
 func oneLine(err error) error {
 	if errors.Is(err, io.EOF) {
 		return errors.New("it is empty")
@@ -266,8 +280,9 @@ func archName(a specs.Arch) (name string, known bool) {
 
 // SECCOMP_FILTER_FLAG_* of linux/seccomp.h.
 const (
-	flagLog       = 1 << 1
-	flagSpecAllow = 1 << 2
+	flagLog          = 1 << 1
+	flagSpecAllow    = 1 << 2
+	flagWaitKillable = 1 << 5
 )
 
 // parseFlags translates flags. A profile that names none gets SPEC_ALLOW: the
