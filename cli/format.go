@@ -103,17 +103,24 @@ func writeTemplateTable[T any](out io.Writer, tmpl *template.Template, all []col
 	for _, c := range all {
 		h[c.name] = c.header
 	}
-	w := newTabWriter(out)
+	var b bytes.Buffer
+	w := newTabWriter(&b)
 	// The heading of {{json .Labels}} is LABELS, not "LABELS" in quotes.
 	if err := tmpl.Funcs(headerFuncs()).Execute(w, h); err != nil {
 		return templateError(err)
 	}
 	w.Write([]byte("\n"))
 	w.Write(body)
-	return w.Flush()
+	w.Flush()
+	_, err := out.Write(b.Bytes())
+	return err
 }
 
-func newTabWriter(out io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(out, 10, 1, 3, ' ', 0) }
+// newTabWriter aligns columns. It writes each cell and each gap on its own:
+// 16 writes a row, which is why all that goes into memory first.
+func newTabWriter(out *bytes.Buffer) *tabwriter.Writer {
+	return tabwriter.NewWriter(out, 10, 1, 3, ' ', 0)
+}
 
 func writeColumns[T any](out io.Writer, all []column[T], names []string, rows []T) error {
 	var cols []column[T]
@@ -126,7 +133,8 @@ func writeColumns[T any](out io.Writer, all []column[T], names []string, rows []
 			}
 		}
 	}
-	w := newTabWriter(out)
+	var b bytes.Buffer
+	w := newTabWriter(&b)
 	io.WriteString(w, strings.Join(heads, "\t")+"\n")
 	for _, row := range rows {
 		for i, c := range cols {
@@ -137,7 +145,9 @@ func writeColumns[T any](out io.Writer, all []column[T], names []string, rows []
 		}
 		io.WriteString(w, "\n")
 	}
-	return w.Flush()
+	w.Flush()
+	_, err := out.Write(b.Bytes())
+	return err
 }
 
 // parseTemplate parses a --format template with Docker's functions.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"strings"
 	"text/tabwriter"
 
@@ -26,7 +27,8 @@ func setupTop(a *app, _ *pflag.FlagSet) func([]string) error {
 // writeProcesses prints Docker's table. Command lines are the container's: they
 // must not do anything to the terminal.
 func (a *app) writeProcesses(p *container.Processes) error {
-	w := tabwriter.NewWriter(a.Out, 20, 1, 3, ' ', 0)
+	var b bytes.Buffer
+	w := tabwriter.NewWriter(&b, 20, 1, 3, ' ', 0)
 	w.Write([]byte(strings.Join(p.Titles, "\t") + "\n"))
 	for _, row := range p.Rows {
 		cells := make([]string, len(row))
@@ -35,5 +37,7 @@ func (a *app) writeProcesses(p *container.Processes) error {
 		}
 		w.Write([]byte(strings.Join(cells, "\t") + "\n"))
 	}
-	return w.Flush()
+	w.Flush()
+	_, err := a.Out.Write(b.Bytes())
+	return err
 }

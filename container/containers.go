@@ -41,8 +41,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -126,18 +129,37 @@ func (c *Containers) List() ([]*Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := make([]*Summary, 0, len(ids))
-	for _, id := range ids {
-		s, err := c.load(id)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // removed meanwhile
-		}
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, s)
+	list, err := c.loadAll(ids)
+	if err != nil {
+		return nil, err
 	}
 	slices.SortFunc(list, func(a, b *Summary) int { return b.Created.Compare(a.Created) })
+	return list, nil
+}
+
+// loadAll loads containers on all processors there are: with a thousand that is
+// what the user waits for. Those that are removed meanwhile are left out.
+func (c *Containers) loadAll(ids []string) ([]*Summary, error) {
+	all, errs := make([]*Summary, len(ids)), make([]error, len(ids))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(goruntime.GOMAXPROCS(0), 1+len(ids)/32) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(ids); i = int(next.Add(1)) - 1 {
+				all[i], errs[i] = c.load(ids[i])
+			}
+		})
+	}
+	wg.Wait()
+	list := all[:0]
+	for i, s := range all {
+		switch {
+		case errs[i] == nil:
+			list = append(list, s)
+		case !errors.Is(errs[i], fs.ErrNotExist):
+			return nil, errs[i]
+		}
+	}
 	return list, nil
 }
 

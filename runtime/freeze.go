@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tug/errs"
+	"tug/sys"
 )
 
 // machine is the cgroup layout, for those that are given a container's cgroup
@@ -97,7 +98,7 @@ func (c *cgroups) frozen(slot string) bool {
 	if f.file == "" {
 		return false
 	}
-	b, err := os.ReadFile(f.file)
+	b, err := sys.ReadFile(f.file)
 	return err == nil && strings.TrimSpace(string(b)) != f.off
 }
 

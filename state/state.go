@@ -284,7 +284,7 @@ func (s *Store) WriteJSON(path string, v any, durable bool) error {
 // ReadJSON reads path into v. An absent file is fs.ErrNotExist; bytes that are
 // not JSON of v's shape are Corrupt.
 func ReadJSON(path string, v any) error {
-	b, err := os.ReadFile(path)
+	b, err := sys.ReadFile(path)
 	if err != nil {
 		return err
 	}

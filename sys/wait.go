@@ -3,7 +3,6 @@ package sys
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -42,31 +41,34 @@ func Reap(pid int) (int, error) {
 // StartTicks returns when pid was started, in clock ticks since boot: field 22
 // of /proc/PID/stat (proc(5)). Together with the pid it names one process.
 func StartTicks(pid int) (uint64, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0, err
-	}
-	// The command name, in parentheses, may itself hold blanks and parentheses.
-	i := bytes.LastIndexByte(b, ')')
-	fields := bytes.Fields(b[i+1:])
-	if i < 0 || len(fields) < 20 {
-		return 0, fmt.Errorf("read /proc/%d/stat: unknown format", pid)
-	}
-	return strconv.ParseUint(string(fields[19]), 10, 64)
+	_, ticks, err := processStat(pid)
+	return ticks, err
 }
 
 // Alive reports whether the process that started at ticks still runs as pid
 // (a zombie does not run).
 func Alive(pid int, ticks uint64) bool {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	state, t, err := processStat(pid)
+	return err == nil && state != 'Z' && state != 'X' && t == ticks
+}
+
+// processStat returns fields 3 and 22 of /proc/PID/stat.
+func processStat(pid int) (state byte, ticks uint64, err error) {
+	b, err := ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return false
+		return 0, 0, err
 	}
-	i := bytes.LastIndexByte(b, ')')
-	fields := bytes.Fields(b[i+1:])
-	if i < 0 || len(fields) < 20 || fields[0][0] == 'Z' || fields[0][0] == 'X' {
-		return false
+	// The command name, in parentheses, may itself hold blanks and parentheses.
+	rest := b[bytes.LastIndexByte(b, ')')+1:]
+	field := 2
+	for f := range bytes.FieldsSeq(rest) {
+		if field++; field == 3 {
+			state = f[0]
+		}
+		if field == 22 {
+			ticks, err = strconv.ParseUint(string(f), 10, 64)
+			return state, ticks, err
+		}
 	}
-	t, err := strconv.ParseUint(string(fields[19]), 10, 64)
-	return err == nil && t == ticks
+	return 0, 0, fmt.Errorf("read /proc/%d/stat: unknown format", pid)
 }
