@@ -17,6 +17,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/pflag"
@@ -43,12 +44,16 @@ type app struct {
 
 	opened *engine.Engine
 	term   terminal
+
+	began   time.Time     // when main did
+	loading time.Duration // processor time before
 }
 
 // Main runs the command line args (without the program's name) and returns the
 // exit code.
 func Main(args []string, stdio Stdio) (code int) {
 	a := &app{Stdio: stdio, ctx: context.Background()}
+	a.loaded()
 	// A panic must not leave the user's terminal in raw mode.
 	defer a.restore()
 	code = a.report(a.main(args))

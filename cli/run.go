@@ -23,6 +23,7 @@ func setupRun(a *app, fs *pflag.FlagSet) func([]string) error {
 	detach := fs.BoolP("detach", "d", false, "Run container in background and print container ID")
 	proxy := fs.Bool("sig-proxy", true, "Proxy received signals to the process")
 	keys := fs.String("detach-keys", "", "Override the key sequence for detaching a container")
+	timed := fs.Bool("timing", false, "Print afterwards where the time of the start went")
 	return func(args []string) error {
 		req, err := f.request(args)
 		if err != nil {
@@ -40,15 +41,28 @@ func setupRun(a *app, fs *pflag.FlagSet) func([]string) error {
 		if err = t.setKeys(*keys); err != nil {
 			return engineError(err)
 		}
+		if *timed {
+			if t.timing, err = a.timing(); err != nil {
+				return engineError(err)
+			}
+		}
+		t.timing.done("command line read")
 		if e, err := a.engine(); err == nil {
 			e.Containers.Warm()
 		}
 		e, c, err := a.create(f, req)
-		if err == nil && *detach {
-			err = a.startDetached(e, c)
-		} else if err == nil {
-			err = a.startAttached(e, c, t)
+		if err != nil {
+			return engineError(err)
 		}
+		t.timing.done("image found, container made")
+		if *detach {
+			err = a.startDetached(e, c)
+			t.timing.done("answered")
+		} else {
+			err = a.startAttached(e, c, t)
+			t.timing.done("output and end told, container cleaned up")
+		}
+		a.tell(t.timing)
 		return engineError(err)
 	}
 }
@@ -168,7 +182,9 @@ func (a *app) startAttached(e *engine.Engine, c *spec.Container, t *attachment) 
 		// Nobody will ever see the output, and nobody would clean up.
 		t.readerGone = func() { e.Containers.Kill(c.ID, syscall.SIGKILL) }
 	}
-	return a.exitOf(t.run(s, s.Stdin))
+	code, err := t.run(s, s.Stdin)
+	t.timing.ended(s.Ended)
+	return a.exitOf(code, err)
 }
 
 func (a *app) startWarnings(warnings []string) {

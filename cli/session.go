@@ -32,6 +32,7 @@ type attachment struct {
 	sigProxy bool   // signals go to the process
 	keys     []byte // detach keys
 	redraw   bool   // make a terminal program draw its screen again
+	timing   *startTiming
 
 	// readerGone is called when nobody reads the output any more.
 	readerGone func()

@@ -84,6 +84,9 @@ func Open(o Options) (*Engine, error) {
 	return e, nil
 }
 
+// Trace has t collect the phases of starts.
+func (e *Engine) Trace(t *supervisor.Timing) { e.client.Timing = t }
+
 // command returns tug-init's path and the supervisor's command line. It is
 // asked for only when a supervisor has to be started. A storage that does not
 // work is found out here, where the user can be told.

@@ -30,6 +30,8 @@ type Client struct {
 	Command func() (init string, args []string, err error)
 	// Cause is who asks, for events.
 	Cause event.Cause
+	// Timing collects the phases of a start; may be nil.
+	Timing *Timing
 	// Diagnose says why a keeper may have refused to start; may be nil.
 	Diagnose func() error
 }
@@ -144,13 +146,14 @@ const patience = 10 * time.Second
 func (c *Client) ask(ctx context.Context, req *request, start bool) (conn, *answer, []*os.File, error) {
 	begin := time.Now()
 	for try := 0; ; try++ {
-		req.Again, req.Cause = try > 0, c.Cause
+		req.Again, req.Cause, req.Timing = try > 0, c.Cause, c.Timing != nil
 		got, err := c.connect(ctx, start)
 		if err != nil {
 			return conn{}, nil, nil, err
 		}
 		a, files, err := exchange(got, req)
 		if err == nil && a.Error == nil {
+			c.Timing.add(a.Phases)
 			return got, a, files, nil
 		}
 		got.Close()
@@ -335,6 +338,8 @@ type Session struct {
 	Pid   int
 	// Warnings of the start.
 	Warnings []string
+	// Ended is when the process ended, as the keeper saw it; set by Stream.
+	Ended time.Time
 
 	client   *Client
 	ctx      context.Context
@@ -401,6 +406,7 @@ func (s *Session) copy(buf []byte, stdout, stderr io.Writer) (code int, over boo
 		case frameExit:
 			var x exitFrame
 			err := decode(frameExit, frameExit, b, &x)
+			s.Ended = x.At
 			return x.Code, true, err
 		}
 		if err != nil {

@@ -217,6 +217,16 @@ func (p *procIO) exitCode() int {
 	return p.exit.Code
 }
 
+func (p *procIO) exitFrame() exitFrame {
+	x := exitFrame{Code: p.exitCode()}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.exit != nil {
+		x.At = p.exit.At
+	}
+	return x
+}
+
 // running reports whether the process has not ended yet.
 func (p *procIO) running() bool {
 	select {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"time"
 
 	"tug/errs"
 	"tug/event"
@@ -64,6 +65,9 @@ type request struct {
 	Exec   *spec.ExecSpec `json:",omitempty"`
 	Attach *AttachOptions `json:",omitempty"`
 	Resume *[2]int64      `json:",omitempty"` // bytes received of stdout, stderr
+	Timing bool           `json:",omitempty"` // tell the phases of the start
+
+	timing *Timing // the supervisor's, with Timing
 }
 
 // AttachOptions says which streams a client wants.
@@ -81,10 +85,14 @@ type answer struct {
 	Start    uint64   `json:",omitempty"` // field 22 of /proc/Pid/stat
 	Backend  string   `json:",omitempty"` // of opPing
 	Running  int      `json:",omitempty"` // of opPing
+	Phases   []Phase  `json:",omitempty"`
 	Error    *failure `json:",omitempty"`
 }
 
-type exitFrame struct{ Code int }
+type exitFrame struct {
+	Code int
+	At   time.Time `json:",omitzero"` // of the process's end
+}
 
 // failure carries an error over the socket.
 type failure struct {

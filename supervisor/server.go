@@ -49,6 +49,10 @@ func (s *Supervisor) serve(c conn) {
 		s.makeWay()
 		select {} // the command asks the next one when this process, and with it the connection, ends
 	}
+	if req.Timing {
+		req.timing = &Timing{}
+		req.timing.Done("request with the supervisor")
+	}
 	sess, err := s.dispatch(c, &req)
 	if err != nil {
 		c.send(frameAnswer, answer{Error: toFailure(err)})
@@ -123,6 +127,7 @@ func (s *Supervisor) start(c conn, req *request) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	req.timing.Done("planned, root file system mounted")
 	defer l.Release()
 	defer s.settle(req.ID) // the user was faster than the restart policy
 	l.Cause, l.Attached = req.Cause, req.Attach != nil
@@ -132,7 +137,7 @@ func (s *Supervisor) start(c conn, req *request) (*session, error) {
 		return nil, err
 	}
 	s.pool.refillLater()
-	return s.answer(c, p, req.Attach, append(l.Warnings, warnings...))
+	return s.answer(c, p, req, append(l.Warnings, warnings...))
 }
 
 func (s *Supervisor) begin(l *Launch, req *request) (p *procIO, warnings []string, err error) {
@@ -141,6 +146,7 @@ func (s *Supervisor) begin(l *Launch, req *request) (p *procIO, warnings []strin
 	if err != nil {
 		return nil, nil, err
 	}
+	req.timing.Done("parked process taken")
 	p = newProcIO(fmt.Sprintf("c:%s#%d", l.ID, l.Number), note{
 		ID: l.ID, Token: req.Token, Run: l.Number, Tty: l.Plan.Tty, StdinOnce: l.StdinOnce,
 		LogDir: l.LogDir, LogLimits: l.LogLimits, Journal: l.Journal, Cgroup: parked.Cgroup, Outlive: l.Namespaces.Outlive(), Sync: l.Sync, Detached: req.Attach == nil || !req.Attach.Stdin,
@@ -152,9 +158,11 @@ func (s *Supervisor) begin(l *Launch, req *request) (p *procIO, warnings []strin
 	if err == nil {
 		err = p.openLog()
 	}
+	req.timing.Done("root, mounts, user and streams set up")
 	if err == nil {
 		err = s.run(p, parked, func() error { return s.cfg.Starter.Began(l.Run, parked.Process) })
 	}
+	req.timing.Done("recorded, privileges dropped, program executed")
 	if err != nil {
 		s.abandon(p, parked)
 		return nil, nil, err
@@ -304,9 +312,12 @@ func (s *Supervisor) rejoin(c conn, p *procIO, req *request) (*session, error) {
 
 // answer tells the client that the program runs and, if it wants to be
 // attached, makes its session.
-func (s *Supervisor) answer(c conn, p *procIO, o *AttachOptions, warnings []string) (*session, error) {
-	a := p.answer()
+func (s *Supervisor) answer(c conn, p *procIO, req *request, warnings []string) (*session, error) {
+	a, o := p.answer(), req.Attach
 	a.Warnings = warnings
+	if req.timing != nil {
+		a.Phases = req.timing.Phases
+	}
 	var sess *session
 	if o != nil {
 		sess = newSession(c, p)
@@ -394,7 +405,7 @@ func (s *Supervisor) exec(c conn, req *request) (*session, error) {
 		return nil, err
 	}
 	s.cfg.Starter.ExecBegan(req.ID, key, req.Exec.Args, req.Cause)
-	return s.answer(c, p, req.Attach, warnings)
+	return s.answer(c, p, req, warnings)
 }
 
 // clear empties the log of a run that is not wholly over. The client holds the
@@ -434,7 +445,7 @@ func (s *Supervisor) wait(c conn, req *request) error {
 	}
 	select {
 	case <-p.done:
-		c.send(frameExit, exitFrame{Code: p.exitCode()})
+		c.send(frameExit, p.exitFrame())
 	case <-left:
 	}
 	return nil

@@ -47,7 +47,7 @@ func (s *session) run() {
 	wg.Wait()
 	select {
 	case <-s.io.done:
-		s.conn.send(frameExit, exitFrame{Code: s.io.exitCode()})
+		s.conn.send(frameExit, s.io.exitFrame())
 	case <-s.gone:
 	}
 }

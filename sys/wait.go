@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -71,4 +72,13 @@ func processStat(pid int) (state byte, ticks uint64, err error) {
 		}
 	}
 	return 0, 0, fmt.Errorf("read /proc/%d/stat: unknown format", pid)
+}
+
+// ProcessorTime returns how much time of processors this process has used.
+func ProcessorTime() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t); err != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
 }

@@ -364,3 +364,37 @@ func TestCoreSignals(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
+// run --timing tells the steps of a start in their order, and changes neither
+// output nor exit code.
+func TestCoreTiming(t *testing.T) {
+	t.Parallel()
+	g := newBusybox(t)
+	r := g.do(nil, "run", "--rm", "--timing", image, "sh", "-c", "echo out; sleep 0.2; exit 3")
+	if r.code != 3 || r.stdout != "out\n" {
+		t.Errorf("%v", r)
+	}
+	at := 0
+	for _, step := range []string{"tug loaded", "command line read", "container made", "request with the supervisor", "root file system mounted", "parked process taken", "user and streams", "program executed", "the program itself", "cleaned up", "in all"} {
+		i := strings.Index(r.stderr[at:], step)
+		if i < 0 {
+			t.Fatalf("%q is not told, or too early:\n%s", step, r.stderr)
+		}
+		at += i
+	}
+	var took float64
+	for line := range strings.Lines(r.stderr) {
+		if strings.HasSuffix(line, "the program itself\n") {
+			fmt.Sscan(line, &took)
+		}
+	}
+	if took < 190 {
+		t.Errorf("the program took %v ms:\n%s", took, r.stderr)
+	}
+	if r := g.do(nil, "run", "-d", "--timing", image, "true"); r.code != 0 || !strings.Contains(r.stderr, "answered\n") {
+		t.Errorf("%v", r)
+	}
+	if r := g.do(nil, "run", "--timing", "--pull", "never", "none:1"); r.code != 125 || strings.Contains(r.stderr, "in all") {
+		t.Errorf("%v", r)
+	}
+}
