@@ -358,7 +358,7 @@ func (c *Client) session(ctx context.Context, req *request, start bool) (*Sessio
 	}
 	s := &Session{
 		Tty: a.Tty, Pid: a.Pid, start: a.Start, Warnings: a.Warnings, client: c, ctx: ctx,
-		id: req.ID, key: a.Key, opts: *req.Attach, conn: got, detached: make(chan struct{}),
+		id: req.ID, key: a.Key, opts: *req.Attach, conn: got, received: a.From, detached: make(chan struct{}),
 	}
 	if a.Stdin && len(files) > 0 {
 		s.Stdin, files = files[0], files[1:]

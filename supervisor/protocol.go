@@ -30,7 +30,7 @@ import (
 //
 // Standard input does not pass through: the answer carries the pipe's write end
 // or the terminal master, on which the command also sets the window size. A command that loses the connection before X asks
-// again with Resume and the number of bytes it has of each stream.
+// again with Resume and the offset that it has come to in each stream.
 const (
 	frameRequest = 'R'
 	frameAnswer  = 'A'
@@ -64,7 +64,7 @@ type request struct {
 	Cause  event.Cause    // who asks
 	Exec   *spec.ExecSpec `json:",omitempty"`
 	Attach *AttachOptions `json:",omitempty"`
-	Resume *[2]int64      `json:",omitempty"` // bytes received of stdout, stderr
+	Resume *[2]int64      `json:",omitempty"` // offsets in stdout and stderr to go on at
 	Timing bool           `json:",omitempty"` // tell the phases of the start
 
 	timing *Timing // the supervisor's, with Timing
@@ -80,6 +80,7 @@ type answer struct {
 	Key      string   // names the session for Resume
 	Tty      bool     `json:",omitempty"`
 	Stdin    bool     `json:",omitempty"` // an input descriptor came along
+	From     [2]int64 // offsets in stdout and stderr that output begins at
 	Warnings []string `json:",omitempty"`
 	Pid      int      `json:",omitempty"`
 	Start    uint64   `json:",omitempty"` // field 22 of /proc/Pid/stat

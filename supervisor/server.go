@@ -369,8 +369,9 @@ func (s *Supervisor) attach(c conn, req *request) (*session, error) {
 		s.cfg.Starter.Attached(req.ID, req.Cause)
 	}
 	sess := newSession(c, p)
-	sess.join(req.Attach, req.Resume)
-	return s.welcome(sess, req.Attach, p.answer()), nil
+	a := p.answer()
+	a.From = sess.join(req.Attach, req.Resume)
+	return s.welcome(sess, req.Attach, a), nil
 }
 
 func (s *Supervisor) exec(c conn, req *request) (*session, error) {

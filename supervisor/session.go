@@ -19,18 +19,20 @@ func newSession(c conn, p *procIO) *session {
 }
 
 // join registers the session with the streams it wants, before any output
-// beyond the given offsets can be dropped.
-func (s *session) join(o *AttachOptions, resume *[2]int64) {
+// beyond the given offsets can be dropped. It returns the offset in each stream
+// that the client begins at.
+func (s *session) join(o *AttachOptions, resume *[2]int64) (from [2]int64) {
 	for i, sp := range s.io.streams {
 		if sp == nil || !o.wants(i, s.io.note.Tty) {
 			continue
 		}
-		from := int64(-1)
+		at := int64(-1)
 		if resume != nil {
-			from = resume[i]
+			at = resume[i]
 		}
-		sp.attach(s, from)
+		from[i] = sp.attach(s, at)
 	}
+	return from
 }
 
 // run forwards output until the process has ended and everything is sent, or

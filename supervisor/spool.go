@@ -344,8 +344,8 @@ func (s *spool) expect() {
 }
 
 // attach registers a client. resume < 0 starts at what comes next; otherwise
-// the client has everything before that offset.
-func (s *spool) attach(c *session, resume int64) {
+// the client has everything before that offset. It returns where it starts.
+func (s *spool) attach(c *session, resume int64) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	off := s.end
@@ -357,6 +357,7 @@ func (s *spool) attach(c *session, resume int64) {
 	}
 	s.sent[c] = off
 	s.writeHeader()
+	return off
 }
 
 func (s *spool) detach(c *session) {
