@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tug/engine"
+	"tug/spec"
 )
 
 // infoJSON is `info --format json`: Docker's fields in Docker's order (Engine
@@ -122,8 +123,8 @@ func toInfoJSON(in *engine.Info) *infoJSON {
 	has := func(controller string) bool { return slices.Contains(in.Controllers, controller) }
 	return &infoJSON{
 		Containers: in.Containers, ContainersRunning: in.Running, ContainersPaused: in.Paused, ContainersStopped: in.Stopped, Images: in.Images,
-		Driver: storageDriver, DriverStatus: storageStatus(in), LoggingDriver: "cri",
-		Plugins:     pluginsJSON{Volume: []string{}, Network: []string{"host", "none"}, Log: []string{"cri"}},
+		Driver: storageDriver, DriverStatus: storageStatus(in), LoggingDriver: spec.LogJSONFile,
+		Plugins:     pluginsJSON{Volume: []string{}, Network: []string{"host", "none"}, Log: []string{spec.LogJournald, spec.LogJSONFile, spec.LogLocal}},
 		MemoryLimit: has("memory"), CPUCfsPeriod: has("cpu"), CPUCfsQuota: has("cpu"), PidsLimit: has("pids"),
 		IPv4Forwarding: in.IPv4Forwarding, SystemTime: time.Now().Format(time.RFC3339Nano),
 		CgroupDriver: "cgroupfs", CgroupVersion: dockerCgroupVersion(in.CgroupVersion),

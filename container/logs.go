@@ -135,6 +135,8 @@ type logReader struct {
 	br        *bufio.Reader
 	at        int64  // how far the file was read
 	part      []byte // an entry whose end is not written yet
+	stamp     []byte // the last entry's time as written, and as time
+	time      time.Time
 
 	// Where reading ends, without Follow: else it would not, as long as a
 	// container writes faster than somebody reads.
@@ -271,7 +273,7 @@ func (r *logReader) nextFile() (bool, error) {
 }
 
 func (r *logReader) pass(entry []byte) error {
-	l, ok := parseLogLine(entry)
+	l, ok := r.parse(entry)
 	if !ok {
 		return errs.New(errs.Corrupt, "log %s: an entry is not in the CRI format", supervisor.LogFile(r.dir, r.gen))
 	}
@@ -287,22 +289,26 @@ func (r *logReader) pass(entry []byte) error {
 	return r.emit(l)
 }
 
-// parseLogLine parses one CRI entry with its newline.
-func parseLogLine(b []byte) (LogLine, bool) {
+// parse parses one CRI entry with its newline. Entries that were written
+// together have the same time, which is then not parsed again.
+func (r *logReader) parse(b []byte) (LogLine, bool) {
 	when, rest, ok1 := bytes.Cut(b, []byte(" "))
 	stream, rest, ok2 := bytes.Cut(rest, []byte(" "))
 	if !ok1 || !ok2 || len(rest) < 2 || rest[1] != ' ' {
 		return LogLine{}, false
 	}
-	t, ok := supervisor.EntryTime(when)
-	if !ok || len(when) != len(supervisor.LogTime) {
-		return LogLine{}, false
+	if !bytes.Equal(when, r.stamp) {
+		t, ok := supervisor.EntryTime(when)
+		if !ok || len(when) != len(supervisor.LogTime) {
+			return LogLine{}, false
+		}
+		r.stamp, r.time = append(r.stamp[:0], when...), t
 	}
 	text := rest[2:]
 	if rest[0] == 'P' {
 		text = text[:len(text)-1]
 	}
-	l := LogLine{Time: t, Stream: streamOut, Text: text}
+	l := LogLine{Time: r.time, Stream: streamOut, Text: text}
 	if string(stream) != streamOut {
 		l.Stream = string(stream)
 	}

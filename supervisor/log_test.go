@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -316,6 +317,24 @@ func TestJournalName(t *testing.T) {
 	for name, want := range map[string]string{"com.example/a-b": "COM_EXAMPLE_A_B", "_hidden": "HIDDEN", "9lives": "LIVES", "é": "", "A1": "A1"} {
 		if got := JournalName(name); got != want {
 			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestEntryTime(t *testing.T) {
+	for range 1000 {
+		want := time.Unix(rand.Int64N(1<<33), rand.Int64N(1e9)).UTC()
+		if got, ok := EntryTime([]byte(want.Format(LogTime) + " stdout F x")); !ok || !got.Equal(want) {
+			t.Fatalf("%v: %v, %v", want, got, ok)
+		}
+	}
+	for _, bad := range []string{
+		"", "2026-01-02T03:04:05Z stdout F a long line that goes on", "2026-01-02T03:04:05.000000000+00:00",
+		"2026-13-02T03:04:05.000000000Z", "2026-00-02T03:04:05.000000000Z", "2026-01-32T03:04:05.000000000Z", "2026-01-02T24:04:05.000000000Z",
+		"2026-01-02 03:04:05.000000000Z", "x026-01-02T03:04:05.000000000Z", "2026-01-02T03:04:05.00000000xZ",
+	} {
+		if got, ok := EntryTime([]byte(bad)); ok {
+			t.Errorf("%q: %v", bad, got)
 		}
 	}
 }
