@@ -206,6 +206,9 @@ func (r *logReader) open(off int64) error {
 
 // next is the number of the file after the present one, 0 for none.
 func (r *logReader) next() (int64, error) {
+	if _, err := os.Lstat(supervisor.LogFile(r.dir, r.gen+1)); err == nil {
+		return r.gen + 1, nil // and no need to look through what may be thousands
+	}
 	gens, err := supervisor.LogGenerations(r.dir)
 	for _, g := range gens {
 		if g > r.gen {

@@ -164,6 +164,12 @@ func TestLogsClearWhileFollowed(t *testing.T) {
 		}
 		lineNumbers(t, "what is left", g.do(nil, "logs", "busy").stdout, false)
 	}
+	eventually(t, patience, func() string {
+		if g.ok("logs", "busy") == "" {
+			return "nothing is written any more"
+		}
+		return ""
+	})
 	g.ok("stop", "busy")
 	if err := follow.Wait(); err != nil || errs.Len() > 0 {
 		t.Fatalf("logs -f: %v, %s", err, &errs)
