@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 type crowd struct {
 	name    string // of the engine
 	command func(...string) command
+	remove  []string // the command that ends and removes a container at once
 	running []string // ids
 }
 
@@ -47,7 +49,7 @@ func (c *crowd) subjects() []subject {
 	return []subject{
 		commandSubject(c.name+" run", c.command(append(runArgs("--rm"), "true")...)),
 		commandSubject(c.name+" exec", c.command("exec", c.running[0], "true")),
-		{c.name + " rm -f", another, func(ctx context.Context) (time.Duration, error) { return c.command("rm", "-f", victim).run(ctx) }},
+		{c.name + " rm -f", another, func(ctx context.Context) (time.Duration, error) { return c.command(append(slices.Clone(c.remove), victim)...).run(ctx) }},
 	}
 }
 
@@ -80,7 +82,7 @@ func measureDense(ctx context.Context, l *lab, c config) (chapter, error) {
 	const atOnce = 16
 	ch := chapter{
 		title: "Beside running containers", unit: "ms",
-		text: "Each line is one command, from fork to exit, while that many containers (`sleep`) run: `run --rm … true`, `exec C true`, and `rm -f` of a container that runs. " +
+		text: "Each line is one command, from fork to exit, while that many containers (`sleep`) run: `run --rm … true`, `exec C true`, and `rm -f` of a container that runs (podman: with `-t 0`). " +
 			fmt.Sprintf("*%d at once* is the time until the last of %d `run --rm … true` has ended. Docker without a bridge network, podman with runc.", atOnce, atOnce),
 	}
 	const few, many = 10, 500
@@ -151,19 +153,19 @@ func measureDense(ctx context.Context, l *lab, c config) (chapter, error) {
 // crowds are the engines that there are, tug's first, with the small image.
 func (l *lab) crowds(ctx context.Context, part string) (all []*crowd, own *crowd, err error) {
 	t := l.newTug(part, "10m")
-	own = &crowd{name: "tug", command: t.command}
+	own = &crowd{name: "tug", command: t.command, remove: []string{"rm", "-f"}}
 	all = append(all, own)
 	pod, err := l.newPodman(part + "-podman")
 	if err != nil {
 		return nil, nil, err
 	}
-	all = append(all, &crowd{name: "podman", command: pod.command})
+	all = append(all, &crowd{name: "podman", command: pod.command, remove: []string{"rm", "-f", "-t", "0"}})
 	d, err := l.newDocker(ctx, part+"-docker")
 	if err != nil {
 		return nil, nil, err
 	}
 	if d != nil {
-		all = append(all, &crowd{name: "docker", command: d.command})
+		all = append(all, &crowd{name: "docker", command: d.command, remove: []string{"rm", "-f"}})
 		l.later(func() error {
 			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 			defer cancel()
