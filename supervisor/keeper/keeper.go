@@ -300,11 +300,14 @@ func (k *keeper) childEnded(exit Exit) {
 		}
 	}
 	// Also a parked process: it may have become a container's, with an entry
-	// that is still on its way. What nobody asked for in a long time was a
-	// helper of the start of another.
-	maps.DeleteFunc(k.early, func(_ process, old Exit) bool { return exit.At.Sub(old.At) > 10*time.Minute })
+	// that is still on its way. What nobody asks for was a start that failed, or
+	// a helper of the start of another.
+	maps.DeleteFunc(k.early, func(_ process, old Exit) bool { return exit.At.Sub(old.At) > earlyKept })
 	k.early[process{exit.Pid, exit.Start}] = exit
 }
+
+// earlyKept is how long an exit waits for a hold message that is on its way.
+const earlyKept = time.Minute
 
 // record writes the exit to its file and then tells the supervisor: whoever
 // hears of an exit can rely on the record.

@@ -235,3 +235,18 @@ func TestRefuses(t *testing.T) {
 		}
 	}
 }
+
+// Exits that nobody asks for, of starts that failed, do not pile up.
+func TestEarlyExitsAreForgotten(t *testing.T) {
+	k := &keeper{entries: map[string]*entry{}, early: map[process]Exit{}}
+	now := time.Now()
+	for pid := range 5000 {
+		k.childEnded(Exit{Pid: pid + 1, Start: 1, At: now.Add(time.Duration(pid) * time.Second)})
+		if _, ok := k.early[process{pid + 1, 1}]; !ok {
+			t.Fatal("one that has just come is gone")
+		}
+	}
+	if n := len(k.early); n > 61 {
+		t.Errorf("%d are kept", n)
+	}
+}
