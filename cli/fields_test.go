@@ -99,13 +99,13 @@ func TestJSONFields(t *testing.T) {
 	}{
 		{
 			"/containers/{id}/json", reflect.TypeFor[containerJSON](),
-			"State.Health ImageManifestDescriptor Storage Mounts[] HostConfig.Mounts " +
+			"ImageManifestDescriptor Storage Mounts[] HostConfig.Mounts " +
 				"HostConfig.DeviceRequests[] Config.NetworkDisabled NetworkSettings.Networks.{}.IPAMConfig.IPv4Address " +
 				"NetworkSettings.Networks.{}.IPAMConfig.IPv6Address NetworkSettings.Networks.{}.IPAMConfig.LinkLocalIPs",
 			"NetworkSettings.Bridge NetworkSettings.HairpinMode NetworkSettings.LinkLocalIPv6Address NetworkSettings.LinkLocalIPv6PrefixLen " +
 				"NetworkSettings.SecondaryIPAddresses NetworkSettings.SecondaryIPv6Addresses NetworkSettings.EndpointID NetworkSettings.Gateway " +
 				"NetworkSettings.GlobalIPv6Address NetworkSettings.GlobalIPv6PrefixLen NetworkSettings.IPAddress NetworkSettings.IPPrefixLen " +
-				"NetworkSettings.IPv6Gateway NetworkSettings.MacAddress",
+				"NetworkSettings.IPv6Gateway NetworkSettings.MacAddress Config.HealthcheckOnFailureAction",
 		},
 		{
 			"/images/{name}/json", reflect.TypeFor[image.Inspected](),

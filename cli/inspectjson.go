@@ -54,6 +54,20 @@ type stateJSON struct {
 	Error      string
 	StartedAt  string
 	FinishedAt string
+	Health     *healthJSON `json:",omitempty"`
+}
+
+type healthJSON struct {
+	Status        string
+	FailingStreak int
+	Log           []healthResultJSON
+}
+
+type healthResultJSON struct {
+	Start    string
+	End      string
+	ExitCode int
+	Output   string
 }
 
 type graphDriverJSON struct {
@@ -168,6 +182,8 @@ type configJSON struct {
 	StopSignal   string   `json:",omitempty"`
 	StopTimeout  *int     `json:",omitempty"`
 	Shell        []string `json:",omitempty"`
+	// Podman's name; Docker has nothing like it.
+	HealthOnFailure string `json:"HealthcheckOnFailureAction,omitempty"`
 }
 
 type networkJSON struct {
@@ -229,9 +245,21 @@ func toContainerJSON(e *engine.Engine, c *container.Summary) *containerJSON {
 func toStateJSON(s *spec.State) stateJSON {
 	again := s.Status == spec.StatusRestarting // which counts as running, as with Docker
 	return stateJSON{
+		Health: toHealthJSON(s.Health),
 		Status: s.Word(), Running: again || s.Status == spec.StatusRunning, Restarting: again, Paused: s.Paused, OOMKilled: s.OOMKilled, Dead: s.Status == spec.StatusDead,
 		Pid: s.Pid, ExitCode: s.ExitCode, Error: s.Error, StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
 	}
+}
+
+func toHealthJSON(h *spec.Health) *healthJSON {
+	if h == nil {
+		return nil
+	}
+	out := &healthJSON{Status: h.Status, FailingStreak: h.FailingStreak, Log: []healthResultJSON{}}
+	for _, r := range h.Log {
+		out.Log = append(out.Log, healthResultJSON{Start: stamp(r.Start), End: stamp(r.End), ExitCode: r.ExitCode, Output: r.Output})
+	}
+	return out
 }
 
 // stamp is a time in Docker's JSON; the zero time is 0001-01-01T00:00:00Z.
@@ -304,7 +332,7 @@ func toConfigJSON(c *container.Summary) configJSON {
 		ExposedPorts: r.ExposedPorts, Tty: c.Tty, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce,
 		Env: r.Env, Cmd: r.Cmd, Healthcheck: r.Healthcheck, ArgsEscaped: r.ArgsEscaped,
 		Image: c.Image, Volumes: r.Volumes, WorkingDir: r.WorkingDir, Entrypoint: r.Entrypoint, OnBuild: r.OnBuild,
-		Labels: labels, StopSignal: r.StopSignal, StopTimeout: r.StopTimeout, Shell: r.Shell,
+		Labels: labels, StopSignal: r.StopSignal, StopTimeout: r.StopTimeout, Shell: r.Shell, HealthOnFailure: c.Host.HealthOnFailure,
 	}
 }
 

@@ -112,8 +112,7 @@ func absentRunFlags(fs *pflag.FlagSet) {
 		"add-host:list",
 		"cpu-count:int", "cpu-percent:int",
 		"dns:list", "dns-opt:list", "dns-option:list", "dns-search:list", "expose:list", "gpus:gpu-request",
-		"health-cmd:string", "health-interval:duration", "health-retries:int", "health-start-interval:duration",
-		"health-start-period:duration", "health-timeout:duration", "io-maxbandwidth:bytes", "io-maxiops:uint", "ip:string", "ip6:string",
+		"io-maxbandwidth:bytes", "io-maxiops:uint", "ip:string", "ip6:string",
 		"isolation:string:-:default", "link:list", "link-local-ip:list",
 		"mac-address:string",
 		"mount:mount", "net-alias:list", "network-alias:list",
@@ -121,10 +120,9 @@ func absentRunFlags(fs *pflag.FlagSet) {
 		"use-api-socket:bool",
 		"volume,v:list", "volume-driver:string", "volumes-from:list",
 	)
-	// These change nothing: tug has no health checks and no content trust yet.
-	fs.Bool("no-healthcheck", false, "")
+	// It changes nothing: tug has no content trust yet.
 	fs.Bool("disable-content-trust", true, "")
-	hide(fs, "no-healthcheck", "disable-content-trust")
+	hide(fs, "disable-content-trust")
 }
 
 // absentGlobalFlags are those before the command: of a client of a remote

@@ -113,8 +113,8 @@ func psRaw(quiet, size bool) string {
 
 // psFilters are the filters that there are, and Docker's others.
 func psFilters() (names, later []string) {
-	return strings.Fields("id name label status exited ancestor before since network is-task"),
-		strings.Fields("annotation expose health isolation publish volume")
+	return strings.Fields("id name label status exited health ancestor before since network is-task"),
+		strings.Fields("annotation expose isolation publish volume")
 }
 
 // choose applies -a, -n and the filters. Docker's -n counts what the filters
@@ -149,6 +149,9 @@ func (o *psOptions) matcher(list []*container.Summary, names *imageNames) (func(
 	if err := checkStatuses(f["status"], f["exited"]); err != nil {
 		return nil, err
 	}
+	if err := checkHealths(f["health"]); err != nil {
+		return nil, err
+	}
 	name, err := regexps(f["name"])
 	if err != nil {
 		return nil, err
@@ -170,6 +173,7 @@ func (o *psOptions) matcher(list []*container.Summary, names *imageNames) (func(
 			f.any("exited", func(v string) bool {
 				return v == strconv.Itoa(c.State.ExitCode) && c.State.Status == spec.StatusExited
 			}) &&
+			f.any("health", func(v string) bool { return v == c.State.HealthWord() }) &&
 			(len(f["ancestor"]) == 0 || ancestors[c.ImageID]) &&
 			f.any("network", func(v string) bool { return v == c.Host.NetworkMode }) &&
 			(!isTask || !tasks) && // no container is one of a swarm
@@ -188,6 +192,17 @@ func checkStatuses(statuses, codes []string) error {
 	for _, c := range codes {
 		if _, err := strconv.Atoi(c); err != nil {
 			return fmt.Errorf("invalid filter 'exited=%s': want an exit code", c)
+		}
+	}
+	return nil
+}
+
+func checkHealths(words []string) error {
+	for _, w := range words {
+		switch w {
+		case spec.HealthNone, spec.HealthStarting, spec.HealthHealthy, spec.HealthFailing:
+		default:
+			return fmt.Errorf("invalid filter 'health=%s': want %s, %s, %s or %s", oneLine(w), spec.HealthStarting, spec.HealthHealthy, spec.HealthFailing, spec.HealthNone)
 		}
 	}
 	return nil
@@ -336,8 +351,13 @@ func statusText(s *spec.State, now time.Time) string {
 	switch s.Status {
 	case spec.StatusRunning:
 		text := "Up " + units.HumanDuration(max(0, now.Sub(s.StartedAt)))
-		if s.Paused {
+		switch {
+		case s.Paused:
 			text += " (Paused)"
+		case s.HealthWord() == spec.HealthStarting:
+			text += " (health: starting)"
+		case s.Health != nil:
+			text += " (" + s.Health.Status + ")"
 		}
 		return text
 	case spec.StatusRestarting:

@@ -32,6 +32,7 @@ type runFlags struct {
 	limits    limitFlags
 	kernel    kernelFlags
 	host      hostFlags
+	health    healthFlags
 
 	fs *pflag.FlagSet
 }
@@ -79,6 +80,7 @@ func (f *runFlags) define(fs *pflag.FlagSet) {
 	f.limits.define(fs)
 	f.kernel.define(fs)
 	f.host.define(fs)
+	f.health.define(fs)
 	absentRunFlags(fs)
 }
 
@@ -118,6 +120,12 @@ func (f *runFlags) request(args []string) (*container.Request, error) {
 		return nil, err
 	}
 	if err := f.host.set(&r.Host); err != nil {
+		return nil, err
+	}
+	if r.Healthcheck, err = f.health.check(); err != nil {
+		return nil, err
+	}
+	if r.Host.HealthOnFailure, err = f.health.failure(&r.Host); err != nil {
 		return nil, err
 	}
 	if err := f.check(&r.Host); err != nil {

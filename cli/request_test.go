@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -110,6 +111,17 @@ func TestRequest(t *testing.T) {
 				{PathOnHost: "/dev/a", PathInContainer: "/x", CgroupPermissions: "wm"},
 			}
 		})},
+		{"--health-cmd x --health-interval 1m --health-timeout 1ms --health-retries 2 --health-start-period 5s --health-start-interval 2s --health-on-failure restart img", base(func(r *container.Request) {
+			r.Healthcheck = &spec.Healthcheck{
+				Test: []string{"CMD-SHELL", "x"}, Interval: time.Minute, Timeout: time.Millisecond, Retries: 2,
+				StartPeriod: 5 * time.Second, StartInterval: 2 * time.Second,
+			}
+			r.Host.HealthOnFailure = "restart"
+		})},
+		{"--health-retries 1 --health-on-failure none img", base(func(r *container.Request) { r.Healthcheck = &spec.Healthcheck{Retries: 1} })},
+		{"--health-cmd= --health-on-failure kill --rm img", base(func(r *container.Request) { r.Host.HealthOnFailure, r.Host.AutoRemove = "kill", true })},
+		{"--no-healthcheck img", base(func(r *container.Request) { r.Healthcheck = &spec.Healthcheck{Test: []string{"NONE"}} })},
+		{"--no-healthcheck=false img", base(func(*container.Request) {})},
 		{"-h short img", base(func(r *container.Request) { r.Hostname = "short" })},
 		{"--rm --init --privileged --read-only --cap-add NET_ADMIN --cap-drop ALL --network host img", base(func(r *container.Request) {
 			r.Host = spec.HostConfig{
@@ -227,6 +239,19 @@ func TestRequestErrors(t *testing.T) {
 		"--userns foo img":                                 "--userns: invalid USER mode",
 		"--uts host -h x img":                              "conflicting options: hostname and the UTS mode",
 		"--pid container: img":                             "--pid: invalid PID mode",
+		"--no-healthcheck --health-cmd x img":              "--no-healthcheck conflicts with --health-* options",
+		"--no-healthcheck --health-on-failure kill img":    "--no-healthcheck conflicts with --health-* options",
+		"--health-interval -1s img":                        "--health-interval cannot be negative",
+		"--health-timeout=-1s img":                         "--health-timeout cannot be negative",
+		"--health-retries -1 img":                          "--health-retries cannot be negative",
+		"--health-start-period -1s img":                    "--health-start-period cannot be negative",
+		"--health-start-interval -1s img":                  "--health-start-interval cannot be negative",
+		"--health-interval 999us img":                      "Interval in Healthcheck cannot be less than 1ms",
+		"--health-timeout 1ns img":                         "Timeout in Healthcheck cannot be less than 1ms",
+		"--health-start-period 1us img":                    "StartPeriod in Healthcheck cannot be less than 1ms",
+		"--health-start-interval 1us img":                  "StartInterval in Healthcheck cannot be less than 1ms",
+		"--health-on-failure die img":                      `invalid --health-on-failure 'die': must be one of "none", "restart", "stop" or "kill"`,
+		"--health-on-failure restart --rm img":             "conflicting options: cannot specify both --health-on-failure=restart and --rm",
 		"--ulimit x img":                                   `invalid argument "x" for "--ulimit" flag: invalid ulimit argument: x`,
 		"-e =x img":                                        `invalid argument "=x" for "-e, --env" flag: invalid environment variable: =x`,
 		"-a foo img":                                       `invalid argument "foo" for "-a, --attach" flag: valid streams are STDIN, STDOUT and STDERR`,

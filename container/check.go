@@ -129,7 +129,7 @@ func (k *checkRun) container(id string) {
 		}
 	}
 	k.ownName(&ctr)
-	if _, err := os.Lstat(c.st.Restart(id)); ctr.Host.Restart.On() && errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(c.st.Restart(id)); ctr.Host.MayRestart() && errors.Is(err, fs.ErrNotExist) {
 		k.add(image.Fault{Object: "container", ID: short(id), Path: c.st.Restart(id), What: "is missing", Effect: "its restarts are lost with a killed supervisor"}, "",
 			func() (string, error) { return "made it", c.mark(id) })
 	}

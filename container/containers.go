@@ -7,7 +7,8 @@
 //	config.json  spec.Container as created                    Create, Rename, Update
 //	start.json   the last start: run number, process, error   the supervisor
 //	exit.json    how that process ended                       the keeper
-//	stopped.json which run a user ended                       Stop, Kill, Remove
+//	stopped.json which run a user ended                       Stop, Kill, Remove, Update
+//	health.json  what the health checks have found            the supervisor
 //	upper/ work/ the writable layer (overlayfs)               the kernel
 //	log/         CRI log files                                the supervisor
 //	hosts hostname resolv.conf  bound into the container      Create
@@ -26,7 +27,8 @@
 // follows. A run of which stopped.json says nothing is an ordinary one, so a
 // new start needs to take nothing back. Containers with a policy have an empty
 // file restarts/<id>, written by Create before they are there: nothing else has
-// to be read to find restarts that are due.
+// to be read to find restarts that are due. The same goes for a run that was
+// ended because it was unhealthy: health.json says that another is to follow.
 //
 // The directory is made whole in tmp/ and renamed to its place, and renamed
 // away before it is deleted, so it is there entirely or not at all. A name is a
@@ -67,6 +69,7 @@ type Containers struct {
 	st     *state.Store
 	layers *layer.Layers
 	client *supervisor.Client
+	by     event.Cause // on whose behalf, for events; empty for this command
 }
 
 // Open returns the containers of st, made from layers. It does no I/O.
@@ -117,9 +120,10 @@ func (c *Containers) load(id string) (*Summary, error) {
 		return nil, err
 	}
 	s.State = st
-	if s.Host.Restart.On() && r != nil {
+	if s.Host.MayRestart() && r != nil {
 		c.foresee(s, r)
 	}
+	c.seeHealth(s, r)
 	return s, nil
 }
 
@@ -367,26 +371,33 @@ func (c *Containers) Stop(ctx context.Context, id string, sig syscall.Signal, ti
 		c.did(&s.Container, "stop")
 		return nil
 	}
-	if sig == 0 {
-		sig = stopSignal(&s.Container)
+	if err := c.end(ctx, &s.Container, sig, timeout); err != nil {
+		return err
 	}
-	if err := c.signal(id, sig); err != nil {
+	c.did(&s.Container, "stop")
+	return nil
+}
+
+// end ends a running container as Stop does; what follows is up to others.
+func (c *Containers) end(ctx context.Context, ctr *spec.Container, sig syscall.Signal, timeout *int) error {
+	if sig == 0 {
+		sig = stopSignal(ctr)
+	}
+	err := c.signal(ctr.ID, sig)
+	if err != nil {
 		return ignoreNotRunning(err)
 	}
-	wait := stopTimeout(&s.Container, timeout)
+	wait := stopTimeout(ctr, timeout)
 	soft, cancel := ctx, context.CancelFunc(func() {})
 	if wait >= 0 {
 		soft, cancel = context.WithTimeout(ctx, wait)
 	}
-	_, err = c.Wait(soft, id)
+	_, err = c.Wait(soft, ctr.ID)
 	cancel()
 	if err != nil && ctx.Err() == nil {
-		if err = ignoreNotRunning(c.signal(id, syscall.SIGKILL)); err == nil {
-			_, err = c.Wait(ctx, id)
+		if err = ignoreNotRunning(c.signal(ctr.ID, syscall.SIGKILL)); err == nil {
+			_, err = c.Wait(ctx, ctr.ID)
 		}
-	}
-	if err == nil {
-		c.did(&s.Container, "stop")
 	}
 	return err
 }
@@ -525,7 +536,7 @@ func (c *Containers) unlink(id string, by event.Cause) (trash string, err error)
 		return "", err
 	}
 	c.dropName(s.Name, id)
-	if s.Host.Restart.On() {
+	if s.Host.MayRestart() {
 		os.Remove(c.st.Restart(id))
 	}
 	c.tell(&s.Container, event.Event{Action: "destroy", Cause: by})

@@ -34,6 +34,7 @@ type Request struct {
 	User, WorkingDir, Hostname, Domainname string
 	StopSignal                             string
 	StopTimeout                            *int // seconds
+	Healthcheck                            *spec.Healthcheck
 
 	Tty, OpenStdin, StdinOnce      bool
 	AttachIn, AttachOut, AttachErr bool
@@ -76,7 +77,7 @@ func (c *Containers) Create(req Request, img *image.Image) (*spec.Container, err
 // Containers that are removed when they end need not survive a power failure.
 func (c *Containers) place(ctr *spec.Container) error {
 	durable := !ctr.Host.AutoRemove
-	if ctr.Host.Restart.On() {
+	if ctr.Host.MayRestart() {
 		if err := c.mark(ctr.ID); err != nil {
 			return err
 		}
@@ -162,6 +163,13 @@ func describe(req *Request, img *image.Image) (*spec.Container, error) {
 	}
 	if len(req.Cmd) > 0 {
 		cfg.Cmd = req.Cmd
+	}
+	cfg.Healthcheck = req.Healthcheck.Over(cfg.Healthcheck)
+	if err := cfg.Healthcheck.Valid(); err != nil {
+		return nil, err
+	}
+	if req.Host.HealthOnFailure != "" && !cfg.Healthcheck.On() {
+		return nil, errs.New(errs.Invalid, "--health-on-failure needs a health check").WithHint("the image has none: give one with --health-cmd")
 	}
 	argv := append(append([]string{}, cfg.Entrypoint...), cfg.Cmd...)
 	if len(argv) == 0 || len(argv) == 1 && argv[0] == "" {

@@ -31,6 +31,9 @@ func (c *Containers) tell(ctr *spec.Container, e event.Event) {
 	if c.Events == nil {
 		return
 	}
+	if e.Cause == (event.Cause{}) {
+		e.Cause = c.by
+	}
 	own := e.Attributes
 	e.Type, e.ID, e.Attributes = event.Container, ctr.ID, about(ctr)
 	maps.Copy(e.Attributes, own)

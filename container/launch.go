@@ -88,6 +88,7 @@ func (s *Starter) launch(id string, name func(*Summary, *startRecord) (superviso
 		Namespaces: runtime.NamespacesOf(&ctr.Container),
 		OpenStdin:  ctr.OpenStdin, StdinOnce: ctr.StdinOnce,
 		Record:  s.path(id, fileExit),
+		Check:   s.check(&ctr.Container, run.Number, time.Now()),
 		Release: func() { lock.Close() },
 	}
 	if err := s.logTo(l, &ctr.Container); err != nil {

@@ -52,13 +52,17 @@ func wants(p spec.RestartPolicy, restarts, code int) bool {
 	return false
 }
 
-// foresee fills in what the restart policy is about to do. A machine that went
+// foresee fills in what the restart policy is about to do, or what is to be done
+// for bad health. A machine that went
 // down takes the restarts along that were due: `tug system start` brings back
 // what is to come back.
 func (c *Containers) foresee(s *Summary, r *startRecord) {
 	st := &s.State
 	st.Restarts = r.Restarts
-	if st.Status != spec.StatusExited || r.Boot != bootID() || !wants(s.Host.Restart, r.Restarts, st.ExitCode) || c.wasStopped(s.ID, r.Run) {
+	if st.Status != spec.StatusExited || r.Boot != bootID() || c.wasStopped(s.ID, r.Run) {
+		return
+	}
+	if !wants(s.Host.Restart, r.Restarts, st.ExitCode) && !c.endedUnhealthy(s.ID, &s.Host, r.Run) {
 		return
 	}
 	st.Status = spec.StatusRestarting
@@ -75,7 +79,7 @@ func (c *Containers) wasStopped(id string, run int) bool {
 // noMore records that no restart follows the present run of a container, or the
 // last. Under its lock no other begins meanwhile.
 func (c *Containers) noMore(ctx context.Context, s *Summary) error {
-	if !s.Host.Restart.On() {
+	if !s.Host.MayRestart() {
 		return nil
 	}
 	lock, err := c.lock(s.ID)
@@ -87,7 +91,7 @@ func (c *Containers) noMore(ctx context.Context, s *Summary) error {
 	}
 	r, err := c.startRecord(s.ID)
 	if err == nil {
-		err = c.st.WriteJSON(c.path(s.ID, fileStopped), stoppedRecord{r.Run}, true)
+		err = c.keepDown(s.ID, r.Run)
 	}
 	lock.Close()
 	if err != nil {
@@ -96,7 +100,12 @@ func (c *Containers) noMore(ctx context.Context, s *Summary) error {
 	return c.client.Settle(ctx, s.ID)
 }
 
-// mark makes the file by which a container with a restart policy is found
+// keepDown records that no restart follows that run.
+func (c *Containers) keepDown(id string, run int) error {
+	return c.st.WriteJSON(c.path(id, fileStopped), stoppedRecord{run}, true)
+}
+
+// mark makes the file by which a container that may be restarted is found
 // without looking at all the others. It comes before the container and goes
 // after it; one without a container means nothing.
 func (c *Containers) mark(id string) error {
@@ -106,7 +115,7 @@ func (c *Containers) mark(id string) error {
 	return noSpace(c.st.WriteFile(c.st.Restart(id), nil, true))
 }
 
-// Restarting lists the containers with a restart policy.
+// Restarting lists the containers that may be restarted.
 func (c *Containers) Restarting() []string {
 	d, err := os.Open(c.st.Restarts())
 	if err != nil {
@@ -133,7 +142,7 @@ func (s *Starter) Relaunch(id string) (*supervisor.Launch, error) {
 		if ctr.State.Status != spec.StatusRestarting {
 			return supervisor.Run{}, supervisor.ErrSettled
 		}
-		return nextRun(ctr, last), nil
+		return s.nextRun(ctr, last), nil
 	})
 	if errs.Is(err, errs.NotFound) {
 		if _, err := os.Stat(s.path(id)); errors.Is(err, fs.ErrNotExist) {
@@ -156,17 +165,21 @@ func (s *Starter) GiveUp(id string, why error) {
 		return
 	}
 	if last, err := s.startRecord(id); err == nil {
-		s.Failed(nextRun(ctr, last), why)
+		s.Failed(s.nextRun(ctr, last), why)
 	}
 }
 
-func nextRun(ctr *Summary, last *startRecord) supervisor.Run {
+func (s *Starter) nextRun(ctr *Summary, last *startRecord) supervisor.Run {
 	st := &ctr.State
+	why := "restart policy " + ctr.Host.Restart.String()
+	if s.endedUnhealthy(ctr.ID, &ctr.Host, last.Run) {
+		why = "unhealthy"
+	}
 	return supervisor.Run{
 		Token: fmt.Sprintf("restart-%d", last.Run), Number: last.Run + 1,
 		ID: ctr.ID, Sync: !ctr.Host.AutoRemove,
 		Restarts: st.Restarts, Delay: nextWait(last.Wait, st.FinishedAt.Sub(st.StartedAt)),
-		Cause: event.Cause{By: "restart policy " + ctr.Host.Restart.String()},
+		Cause: event.Cause{By: why},
 	}
 }
 

@@ -27,6 +27,10 @@ type Plan struct {
 	plan.Plan
 	Limits Limits
 
+	// Probe says of an exec that it checks the container's health: KillProbe
+	// is to find all that it starts.
+	Probe bool
+
 	rules []deviceRule // beyond the usual ones
 }
 

@@ -233,10 +233,14 @@ func (r *Runtime) Exec(target Process, pl *ExecPlan) (*Parked, error) {
 		pidfd.Close()
 		return nil, errs.New(errs.Conflict, "the container is paused")
 	}
-	p, err := r.spawn(spawn{
+	s := spawn{
 		args: []string{"tug-init", "exec"}, flags: sys.CloneParent,
 		slot: target.Cgroup, pidns: pidfd, target: target.Pid, score: pl.OOMScoreAdj,
-	})
+	}
+	if pl.Probe {
+		s.apart = r.cgroups.probes(target.Cgroup)
+	}
+	p, err := r.spawn(s)
 	pidfd.Close()
 	if err != nil {
 		if r.cgroups.crowded(target.Cgroup) {

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ type spawn struct {
 	files  []*os.File
 	flags  uintptr
 	slot   string   // cgroup
+	apart  string   // directory of a cgroup below it to start in, or ""
 	pidns  *os.File // pidfd of a process whose pid namespace to enter, or nil
 	score  int      // exec: OOM score adjustment
 	target int      // exec: pid of that process
@@ -117,6 +119,9 @@ func (s *spawner) serve(sp spawn) (r result, clean bool) {
 	}
 	more, err := s.cg.enter(sp.slot)
 	defer func() { clean = clean && s.cg.leave(more) == nil }()
+	if err == nil && sp.apart != "" {
+		err = writeFile(sp.apart+"/tasks", "0")
+	}
 	if err != nil {
 		return result{err: err}, clean
 	}
@@ -129,7 +134,7 @@ func (s *spawner) serve(sp spawn) (r result, clean bool) {
 // which none can start in the parent (EBUSY): then an exec goes where the
 // first process is.
 func (s *spawner) cloneIntoCgroup(c sys.Clone, sp spawn) (pid int, pidfd *os.File, err error) {
-	dir, err := os.Open(filepath.Join(s.cg.v2, sp.slot))
+	dir, err := os.Open(cmp.Or(sp.apart, filepath.Join(s.cg.v2, sp.slot)))
 	if err != nil {
 		return 0, nil, err
 	}

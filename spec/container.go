@@ -37,7 +37,8 @@ type HostConfig struct {
 	NetworkMode string // "none" or "host"
 	AutoRemove  bool   // --rm
 
-	Restart RestartPolicy `json:",omitzero"`
+	Restart         RestartPolicy `json:",omitzero"`
+	HealthOnFailure string        `json:",omitempty"` // OnFailureRestart, OnFailureStop or OnFailureKill
 
 	CapAdd         []string          `json:",omitempty"` // names with or without CAP_, or ALL
 	CapDrop        []string          `json:",omitempty"`
@@ -96,6 +97,20 @@ type HostConfig struct {
 // Unmasked is the SecurityOpt of a container that sees and may change what is
 // the machine's in /proc and /sys.
 const Unmasked = "systempaths=unconfined"
+
+// MayRestart reports whether there is anything that starts the container again
+// when it has ended.
+func (h *HostConfig) MayRestart() bool {
+	return h.Restart.On() || h.HealthOnFailure == OnFailureRestart
+}
+
+// HealthWord is the container's health in one word.
+func (s *State) HealthWord() string {
+	if s.Health == nil {
+		return HealthNone
+	}
+	return s.Health.Status
+}
 
 // JoinPrefix is before the id of a container in IpcMode and PidMode.
 const JoinPrefix = "container:"
@@ -158,10 +173,13 @@ type State struct {
 	FinishedAt time.Time
 	Cgroup     string // path below each cgroup mount while running
 
-	// Restarts counts the starts by the restart policy since the last start by
-	// a user, with the one that is due at RestartAt when restarting.
+	// Restarts counts the starts by the restart policy, and for bad health,
+	// since the last start by a user, with the one that is due at RestartAt
+	// when restarting.
 	Restarts  int
 	RestartAt time.Time
+
+	Health *Health // nil without a health check, and before the first start
 }
 
 // Word is the state in one word, as Docker's State.Status: a paused container

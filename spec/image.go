@@ -92,13 +92,3 @@ type RunConfig struct {
 	Shell        []string            `json:",omitempty"`
 	ArgsEscaped  bool                `json:",omitempty"`
 }
-
-// Healthcheck is Docker's HEALTHCHECK; durations are nanoseconds.
-type Healthcheck struct {
-	Test          []string      `json:",omitempty"`
-	Interval      time.Duration `json:",omitempty"`
-	Timeout       time.Duration `json:",omitempty"`
-	StartPeriod   time.Duration `json:",omitempty"`
-	StartInterval time.Duration `json:",omitempty"`
-	Retries       int           `json:",omitempty"`
-}

@@ -280,8 +280,8 @@ func (c *Client) Guard(ctx context.Context, id string) error {
 	return got.Close()
 }
 
-// Settle makes the running supervisor, if there is one, see that a container is
-// not to be started again.
+// Settle makes the running supervisor, if there is one, look again at whether a
+// container is to be started again.
 func (c *Client) Settle(ctx context.Context, id string) error {
 	got, _, _, err := c.ask(ctx, &request{Op: opSettle, ID: id}, false)
 	if errors.Is(err, errNotRunning) || errs.Is(err, errs.Unsupported) {

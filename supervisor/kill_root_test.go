@@ -128,6 +128,9 @@ func (w *world) ExecBegan(string, string, []string, event.Cause) {}
 func (w *world) ExecEnded(string, string, int)                   {}
 func (w *world) Cut(Run)                                         {}
 func (w *world) Attached(string, event.Cause)                    {}
+func (w *world) Check(Run) *Check                                { return nil }
+func (w *world) Checked(Run, *Check, bool)                       {}
+func (w *world) Unhealthy(Run) error                             { return nil }
 
 // newWorld builds tug-init and a root directory, and returns a client.
 func newWorld(t *testing.T) (*world, *Client) {

@@ -30,6 +30,8 @@ type note struct {
 
 	Restarts int           `json:",omitempty"`
 	Delay    time.Duration `json:",omitempty"`
+
+	Probe string `json:",omitempty"` // of a health check: the container's cgroup
 }
 
 // procIO is a process of ours with its streams: the main process of a
@@ -42,6 +44,8 @@ type procIO struct {
 
 	streams [2]*spool // stdout (or the terminal's output), stderr; nil where absent
 	log     *logWriter
+	out     *os.File // of a health check: read end of its output
+	checker *checker // of a container with a health check
 	rootfs  *os.File // keeps the overlay mounted until cleaned up off the start path
 
 	mu    sync.Mutex
@@ -65,6 +69,7 @@ func newProcIO(key string, n note) *procIO {
 const (
 	heldStdin = "stdin"
 	heldSock  = "sock"
+	heldOut   = "out"
 )
 
 // run names the container's start this is.
@@ -96,6 +101,7 @@ func (p *procIO) hold(ctl *control) error {
 	defer p.mu.Unlock()
 	add(heldStdin, p.stdin)
 	add(heldSock, p.sock)
+	add(heldOut, p.out)
 	return ctl.send(m, files...)
 }
 
@@ -109,6 +115,14 @@ func cgroupOf(m *keeper.Message) string {
 	var n note
 	_ = json.Unmarshal([]byte(m.Data), &n)
 	return n.Cgroup
+}
+
+// probeOf returns the cgroup of the container whose health an entry's process
+// checks.
+func probeOf(m *keeper.Message) string {
+	var n note
+	_ = json.Unmarshal([]byte(m.Data), &n)
+	return n.Probe
 }
 
 // reclaim rebuilds a process from what the keeper held.
@@ -273,6 +287,6 @@ func (p *procIO) close() {
 	p.closeInput()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	sys.CloseAll([]*os.File{p.sock, p.rootfs})
-	p.sock, p.rootfs = nil, nil
+	sys.CloseAll([]*os.File{p.sock, p.rootfs, p.out})
+	p.sock, p.rootfs, p.out = nil, nil, nil
 }

@@ -49,7 +49,7 @@ const (
 	opExec   = "exec"   // run Exec in container ID
 	opWait   = "wait"   // until container ID is not running
 	opGuard  = "guard"  // let container ID go on when the command that pauses it dies
-	opSettle = "settle" // drop the restart of container ID if it is due no more
+	opSettle = "settle" // look again whether a restart of container ID is due
 	opClear  = "clear"  // empty the log of container ID
 	opMount  = "mount"  // the root file system of container ID, which does not run; it comes along
 	opPing   = "ping"

@@ -75,12 +75,16 @@ func (s *Supervisor) await(id string, at time.Time) {
 	w.timer = time.AfterFunc(min(time.Until(at), maxRestartWait), func() { s.again(id, w) })
 }
 
-// settle drops the restart of container id when it is due no more.
+// settle looks again at whether a restart of container id is due, and drops the
+// one that is not any more.
 func (s *Supervisor) settle(id string) {
 	s.mu.Lock()
-	w := s.due[id]
+	w, p := s.due[id], s.main[id]
 	s.mu.Unlock()
 	if w == nil {
+		if p == nil || !p.running() {
+			s.consider(id)
+		}
 		return
 	}
 	if _, again := s.cfg.Starter.Due(id); !again {

@@ -167,6 +167,7 @@ func (s *Supervisor) begin(l *Launch, req *request) (p *procIO, warnings []strin
 		s.abandon(p, parked)
 		return nil, nil, err
 	}
+	s.watch(p, l.Check)
 	return p, warnings, nil
 }
 
@@ -391,10 +392,7 @@ func (s *Supervisor) exec(c conn, req *request) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	s.execs++
-	key := fmt.Sprintf("e:%s#%d.%d", req.ID, os.Getpid(), s.execs)
-	s.mu.Unlock()
+	key := s.execKey("e", req.ID)
 	p := newProcIO(key, note{ID: req.ID, Token: req.Token, Exec: true, Tty: plan.Tty, StdinOnce: true, Detached: req.Attach == nil})
 	p.child = &keeper.Child{Pid: parked.Pid, Start: parked.StartTicks}
 	warnings, err := s.prepare(p, parked, plan, runtime.Files{}, req.Exec.Stdin, req.Attach)
@@ -417,6 +415,14 @@ func (s *Supervisor) clear(id string) error {
 		return errs.New(errs.NotFound, "container %s is not running", id)
 	}
 	return p.clearLog()
+}
+
+// execKey makes the key of a further process in a container.
+func (s *Supervisor) execKey(kind, id string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.execs++
+	return fmt.Sprintf("%s:%s#%d.%d", kind, id, os.Getpid(), s.execs)
 }
 
 // wait answers when the container is not running and its last run is wholly

@@ -74,6 +74,15 @@ type Starter interface {
 	GiveUp(id string, why error)
 	// Relaunch is Launch by the restart policy. ErrSettled: nothing is due.
 	Relaunch(id string) (*Launch, error)
+	// Check tells how to go on checking the health of a run that a dead
+	// supervisor has started, nil for not at all. New runs have it in Launch.
+	Check(r Run) *Check
+	// Checked records a result; changed says that it changed the status. It is
+	// not called for a run any more when Ended is.
+	Checked(r Run, c *Check, changed bool)
+	// Unhealthy ends a run as the container's settings want it for one that
+	// has become unhealthy. It may be called again for the same run.
+	Unhealthy(r Run) error
 }
 
 // ErrBegun says that the run that is asked for was begun already.
@@ -111,6 +120,7 @@ type Launch struct {
 	Journal    *Journal // where the log goes as well, or nil
 	Record     string   // where the keeper writes the exit
 	Warnings   []string
+	Check      *Check // of its health; nil for none
 	Release    func() // frees the container's lock
 }
 
@@ -148,7 +158,8 @@ type Supervisor struct {
 	quiet  *time.Timer
 	execs  int // numbers exec keys
 
-	slots chan struct{} // taken by restarts in progress
+	slots   chan struct{} // taken by restarts in progress
+	probing chan struct{} // taken by probes that are being started
 }
 
 // makeWay ends this supervisor for the program that has replaced it, without a
@@ -186,7 +197,7 @@ func Serve(ctx context.Context, cfg Config) error {
 		cfg: cfg, rt: cfg.Runtime, self: ownProgram(), way: make(chan struct{}, 1),
 		ctl:   &control{sock: os.NewFile(keeper.ControlFd, "control")},
 		procs: map[string]*procIO{}, main: map[string]*procIO{}, due: map[string]*waiting{},
-		slots: make(chan struct{}, restartsAtOnce),
+		slots: make(chan struct{}, restartsAtOnce), probing: make(chan struct{}, probesAtOnce),
 	}
 	s.pool = newPool(s, cfg.Pool)
 	if err := s.takeOver(); err != nil {
@@ -239,6 +250,7 @@ func Serve(ctx context.Context, cfg Config) error {
 func (s *Supervisor) takeOver() error {
 	keep := map[string]bool{} // cgroups; also of those that cannot be gone on with
 	var procs []*procIO
+	var probes []*keeper.Message
 	for {
 		m, files, err := keeper.Receive(s.ctl.sock)
 		if err != nil {
@@ -250,6 +262,11 @@ func (s *Supervisor) takeOver() error {
 		if strings.HasPrefix(m.Key, "p:") {
 			sys.CloseAll(files)
 			s.ctl.send(&keeper.Message{Op: keeper.OpDrop, Key: m.Key})
+			continue
+		}
+		if strings.HasPrefix(m.Key, "h:") {
+			sys.CloseAll(files)
+			probes = append(probes, m)
 			continue
 		}
 		keep[cgroupOf(m)] = true
@@ -264,6 +281,9 @@ func (s *Supervisor) takeOver() error {
 		procs = append(procs, p)
 	}
 	s.rt.Sweep(func(cgroup string) bool { return keep[cgroup] })
+	for _, m := range probes {
+		s.dropProbe(m)
+	}
 	for _, p := range procs {
 		s.goOn(p)
 	}
@@ -288,6 +308,7 @@ func (s *Supervisor) goOn(p *procIO) {
 		s.orphanInput(p)
 		if !p.note.Exec {
 			s.cfg.Starter.Guard(p.note.ID)
+			s.watch(p, s.cfg.Starter.Check(p.run()))
 		}
 		go s.finish(p)
 		return
@@ -436,6 +457,7 @@ func (s *Supervisor) finish(p *procIO) {
 }
 
 func (s *Supervisor) cleanUp(p *procIO) {
+	p.checker.end()
 	p.mu.Lock()
 	if p.rootfs != nil {
 		rootfs := p.rootfs
