@@ -14,6 +14,7 @@ func setupUpdate(a *app, fs *pflag.FlagSet) func([]string) error {
 		memory bytesValue
 		cpus   cpusValue
 		pids   int64
+		policy *spec.RestartPolicy
 	)
 	fs.Uint16Var(&f.blkioWeight, "blkio-weight", 0, "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)")
 	fs.Int64Var(&f.cpuPeriod, "cpu-period", 0, "Limit CPU CFS (Completely Fair Scheduler) period")
@@ -28,7 +29,7 @@ func setupUpdate(a *app, fs *pflag.FlagSet) func([]string) error {
 	fs.Var(&f.memoryReservation, "memory-reservation", "Memory soft limit")
 	fs.Var(&f.memorySwap, "memory-swap", "Swap limit equal to memory plus swap: -1 to enable unlimited swap")
 	fs.Int64Var(&pids, "pids-limit", 0, "Tune container pids limit (set -1 for unlimited)")
-	absentFlags(fs, "restart:string:-")
+	restart := fs.String("restart", "", "Restart policy to apply when a container exits")
 	return func(args []string) error {
 		if fs.NFlag() == 0 {
 			return errors.New("you must provide one or more flags when using this command")
@@ -42,7 +43,14 @@ func setupUpdate(a *app, fs *pflag.FlagSet) func([]string) error {
 		if err := checkChange(*change); err != nil {
 			return err
 		}
-		return a.update(args, change)
+		if *restart != "" {
+			p, err := spec.ParseRestartPolicy(*restart)
+			if err != nil {
+				return err
+			}
+			policy = &p
+		}
+		return a.update(args, change, policy)
 	}
 }
 
@@ -54,7 +62,7 @@ func checkChange(h spec.HostConfig) error {
 	return checkLimits(&h)
 }
 
-func (a *app) update(names []string, change *spec.HostConfig) error {
+func (a *app) update(names []string, change *spec.HostConfig, policy *spec.RestartPolicy) error {
 	e, err := a.engine()
 	if err != nil {
 		return err
@@ -64,7 +72,7 @@ func (a *app) update(names []string, change *spec.HostConfig) error {
 		if err != nil {
 			return err
 		}
-		warnings, err := e.Containers.Update(c.ID, change)
+		warnings, err := e.Containers.Update(a.ctx, c.ID, change, policy)
 		if err != nil {
 			return err
 		}

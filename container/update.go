@@ -2,20 +2,23 @@ package container
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 
 	"tug/errs"
 	"tug/runtime"
 	"tug/spec"
 )
 
-// Update changes limits of a container: those of change that are not zero. A
-// running container has them at once. The cgroup comes first and goes back when
-// the description cannot be written, so what the container says it has it gets
-// at the next start in any case.
-func (c *Containers) Update(id string, change *spec.HostConfig) (warnings []string, err error) {
+// Update changes limits of a container, those of change that are not zero, and
+// its restart policy where there is one. A running container has the limits at
+// once, and the policy decides when it ends. The cgroup comes first and goes
+// back when the description cannot be written, so what the container says it
+// has it gets at the next start in any case.
+func (c *Containers) Update(ctx context.Context, id string, change *spec.HostConfig, policy *spec.RestartPolicy) (warnings []string, err error) {
 	lock, err := c.lock(id)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, noSuch(id)
@@ -23,31 +26,79 @@ func (c *Containers) Update(id string, change *spec.HostConfig) (warnings []stri
 	if err != nil {
 		return nil, err
 	}
-	defer lock.Close()
-	ctr, err := c.config(id)
+	warnings, err = c.update(id, change, policy)
+	lock.Close()
+	if err == nil && policy != nil {
+		// A restart may be due no more, or be due now: of a run that has ended
+		// meanwhile.
+		err = c.client.Settle(ctx, id)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("Cannot update container %s: %w", id, err)
+	}
+	return warnings, nil
+}
+
+// update is Update with the container's lock held.
+func (c *Containers) update(id string, change *spec.HostConfig, policy *spec.RestartPolicy) (warnings []string, err error) {
+	s, err := c.load(id)
 	if err != nil {
 		return nil, err
 	}
+	ctr := &s.Container
 	was := ctr.Host
 	if err := applyChange(&ctr.Host, change); err != nil {
-		return nil, fmt.Errorf("Cannot update container %s: %w", id, err)
+		return nil, err
+	}
+	if policy != nil {
+		if ctr.Host.AutoRemove && policy.On() {
+			return nil, errs.New(errs.Conflict, "Conflicting options: Restart policy cannot be updated because AutoRemove is enabled for the container")
+		}
+		ctr.Host.Restart = *policy
 	}
 	undo := func() {}
-	if r, rerr := c.startRecord(id); rerr == nil && r.alive() {
+	r, rerr := c.startRecord(id)
+	if rerr == nil && r.alive() {
 		warnings, undo, err = runtime.Update(r.Cgroup, &was, &ctr.Host)
 		if err != nil && r.alive() {
-			return nil, fmt.Errorf("Cannot update container %s: %w", id, err)
+			return nil, err
 		}
 		if err != nil { // it ended just now: then this is for its next start
 			undo = func() {}
 		}
 	}
-	if err := c.st.WriteJSON(c.path(id, fileConfig), ctr, !ctr.Host.AutoRemove); err != nil {
+	if policy != nil {
+		err = c.allowRestarts(s, r, rerr == nil)
+	} else {
+		err = nil
+	}
+	if err == nil {
+		err = c.st.WriteJSON(c.path(id, fileConfig), ctr, !ctr.Host.AutoRemove)
+	}
+	if err != nil {
 		undo()
-		return nil, fmt.Errorf("Cannot update container %s: %w", id, noSpace(err))
+		return nil, noSpace(err)
+	}
+	if policy != nil && !ctr.Host.MayRestart() {
+		os.Remove(c.st.Restart(id)) // the description comes first: see mark
 	}
 	c.did(ctr, "update")
 	return warnings, nil
+}
+
+// allowRestarts prepares a container for a new restart policy, before its
+// description has it: a container that is down stays so, and one that may be
+// restarted is found. s has the new policy and the state by the old one.
+func (c *Containers) allowRestarts(s *Summary, r *startRecord, ran bool) error {
+	if ran && (s.State.Status == spec.StatusExited || s.State.Status == spec.StatusCreated) {
+		if err := c.keepDown(s.ID, r.Run); err != nil {
+			return err
+		}
+	}
+	if s.Host.MayRestart() {
+		return c.mark(s.ID)
+	}
+	return nil
 }
 
 // applyChange sets in h what change says, and refuses what does not fit what
