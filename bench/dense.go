@@ -49,7 +49,9 @@ func (c *crowd) subjects() []subject {
 	return []subject{
 		commandSubject(c.name+" run", c.command(append(runArgs("--rm"), "true")...)),
 		commandSubject(c.name+" exec", c.command("exec", c.running[0], "true")),
-		{c.name + " rm -f", another, func(ctx context.Context) (time.Duration, error) { return c.command(append(slices.Clone(c.remove), victim)...).run(ctx) }},
+		{c.name + " rm -f", another, func(ctx context.Context) (time.Duration, error) {
+			return c.command(append(slices.Clone(c.remove), victim)...).run(ctx)
+		}},
 	}
 }
 
