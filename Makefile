@@ -1,4 +1,4 @@
-# make          static bin/tug and bin/tug-init
+# make          static bin/tug, bin/tug-init and bin/tug-box
 # make hello    build, then run a container from the built-in image
 # make test     install what the tests need, run everything
 #
@@ -25,7 +25,7 @@ ROOT_PKGS = $(sort $(dir $(shell grep -rl --include='*_test.go' '^//go:build roo
 all: build
 
 build:
-	$(BUILD) -o bin/ ./cmd/tug ./cmd/tug-init
+	$(BUILD) -o bin/ ./cmd/tug ./cmd/tug-init ./cmd/tug-box
 	ln -sf tug bin/tug-oci
 
 hello: build
@@ -72,6 +72,7 @@ modules:
 install: build
 	@# tug last: a running supervisor makes way for it, and the next one needs the new tug-init.
 	install -D -m 0755 bin/tug-init $(DESTDIR)$(PREFIX)/libexec/tug/tug-init
+	install -D -m 0755 bin/tug-box $(DESTDIR)$(PREFIX)/libexec/tug/tug-box
 	install -D -m 0755 bin/tug $(DESTDIR)$(PREFIX)/bin/tug
 	ln -sf tug $(DESTDIR)$(PREFIX)/bin/tug-oci
 

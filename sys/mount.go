@@ -169,6 +169,16 @@ func Unmount(path string) error {
 	return wrap("umount", path, err)
 }
 
+// UnmountNow takes away the mount at path; lazy also one that is in use. That
+// there is none is an error.
+func UnmountNow(path string, lazy bool) error {
+	flags := unix.UMOUNT_NOFOLLOW
+	if lazy {
+		flags |= unix.MNT_DETACH
+	}
+	return wrap("umount", path, unix.Unmount(path, flags))
+}
+
 func dirFd(dir *os.File) int {
 	if dir == nil {
 		return unix.AT_FDCWD

@@ -122,7 +122,7 @@ func (s *Source) Imports() []string {
 }
 
 // Binaries are the programs whose linked modules are reviewed.
-var Binaries = []string{"tug", "tug-init"}
+var Binaries = []string{"tug", "tug-init", "tug-box"}
 
 // ModuleList is the reviewed file of one binary.
 func ModuleList(binary string) string { return "docs/modules-" + binary + ".txt" }
