@@ -10,7 +10,7 @@
 // The surprising rule: an applet is found by its name before any file in PATH,
 // and is started from /proc/self/exe. So in a container all of them are there
 // without a single file of theirs, and nothing has to be mounted for `tug
-// debug`; see docs/decisions/0009-debug-without-a-mount.md.
+// debug`; see docs/decisions/0010-debug-without-a-mount.md.
 package box
 
 import (

@@ -12,6 +12,10 @@ func lifeCommands() []command {
 			short: "Copy files/folders between a container and the local filesystem", setup: setupCp,
 		},
 		{
+			names: []string{"debug"}, usage: "CONTAINER|IMAGE [COMMAND] [ARG...]", args: atLeast(1), passArgs: true,
+			short: "Get a shell with a userland of tug's into a running container, or into an image", setup: setupDebug,
+		},
+		{
 			names: []string{"diff", "container diff"}, usage: "CONTAINER", args: exactly(1), noOptions: true,
 			short: "Inspect changes to files or directories on a container's filesystem", setup: setupDiff,
 		},

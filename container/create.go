@@ -36,6 +36,8 @@ type Request struct {
 	StopTimeout                            *int // seconds
 	Healthcheck                            *spec.Healthcheck
 
+	Box bool // the program is tug-box, with Cmd as arguments, its name included
+
 	Tty, OpenStdin, StdinOnce      bool
 	AttachIn, AttachOut, AttachErr bool
 	Host                           spec.HostConfig
@@ -182,7 +184,7 @@ func describe(req *Request, img *image.Image) (*spec.Container, error) {
 	ctr := &spec.Container{
 		ID: id, Created: time.Now().UTC(), ImageID: img.ID, Image: req.Image,
 		Platform: img.Config.Platform, Layers: img.Stack,
-		Path: argv[0], Args: argv[1:],
+		Box: req.Box, Path: argv[0], Args: argv[1:],
 		Hostname: req.Hostname, Domainname: req.Domainname,
 		Tty: req.Tty, OpenStdin: req.OpenStdin, StdinOnce: req.StdinOnce,
 		AttachIn: req.AttachIn, AttachOut: req.AttachOut, AttachErr: req.AttachErr,

@@ -86,7 +86,7 @@ func (s *Starter) launch(id string, name func(*Summary, *startRecord) (superviso
 	l = &supervisor.Launch{
 		Run: run, Plan: plan, Warnings: warnings,
 		Namespaces: runtime.NamespacesOf(&ctr.Container),
-		OpenStdin:  ctr.OpenStdin, StdinOnce: ctr.StdinOnce,
+		OpenStdin:  ctr.OpenStdin, StdinOnce: ctr.StdinOnce, Hangup: ctr.Box,
 		Record:  s.path(id, fileExit),
 		Check:   s.check(&ctr.Container, run.Number, time.Now()),
 		Release: func() { lock.Close() },

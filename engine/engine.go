@@ -117,16 +117,28 @@ func InitPath() (string, error) {
 	return findInit(self)
 }
 
-// findInit finds tug-init beside tug or in ../libexec/tug.
-func findInit(self string) (string, error) {
+// findInit finds tug-init.
+func findInit(self string) (string, error) { return findProgram(self, "tug-init") }
+
+// findBox finds the tug-box of this tug.
+func findBox() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find tug's own program: %w", err)
+	}
+	return findProgram(self, "tug-box")
+}
+
+// findProgram finds one of tug's programs beside tug or in ../libexec/tug.
+func findProgram(self, name string) (string, error) {
 	dir := filepath.Dir(self)
-	libexec := filepath.Join(dir, "..", "libexec", "tug", "tug-init")
-	for _, p := range []string{filepath.Join(dir, "tug-init"), libexec} {
+	libexec := filepath.Join(dir, "..", "libexec", "tug", name)
+	for _, p := range []string{filepath.Join(dir, name), libexec} {
 		if _, err := os.Stat(p); err == nil {
 			return p, nil
 		}
 	}
-	return "", errs.New(errs.NotFound, "tug-init is neither in %s nor at %s", dir, libexec).WithHint("copy it beside tug")
+	return "", errs.New(errs.NotFound, "%s is neither in %s nor at %s", name, dir, libexec).WithHint("copy it beside tug")
 }
 
 // checkInit refuses a tug-init of another version. A keeper refuses by itself
@@ -148,8 +160,11 @@ func (e *Engine) checkInit() error {
 	return nil
 }
 
-// HelloImage is the name of the built-in image.
-const HelloImage = "tug.local/hello"
+// Names of the built-in images.
+const (
+	HelloImage = "tug.local/hello"
+	BoxImage   = "tug.local/box"
+)
 
 // Pull policies of Create.
 const (
@@ -210,8 +225,13 @@ func (e *Engine) Create(ctx context.Context, req container.Request, o Pulling) (
 
 // image finds or fetches the request's image.
 func (e *Engine) image(ctx context.Context, req *container.Request, o Pulling) (*image.Image, error) {
-	if name, tag, _ := strings.Cut(req.Image, ":"); name == HelloImage && (tag == "" || tag == "latest") {
-		return e.hello(ctx)
+	if name, tag, _ := strings.Cut(req.Image, ":"); tag == "" || tag == "latest" {
+		switch name {
+		case HelloImage:
+			return e.hello(ctx)
+		case BoxImage:
+			return e.box(ctx)
+		}
 	}
 	if o.Policy != PullAlways {
 		img, err := e.Images.Lookup(req.Image)
@@ -266,6 +286,22 @@ func (e *Engine) hello(ctx context.Context) (*image.Image, error) {
 	return e.Images.Hello(ctx, init)
 }
 
+// box returns the built-in image with a userland, made from the tug-box of this
+// tug, which knows the names of its applets.
+func (e *Engine) box(ctx context.Context) (*image.Image, error) {
+	path, err := findBox()
+	if err != nil {
+		return nil, err
+	}
+	return e.Images.Box(ctx, path, func() ([]string, error) {
+		out, err := exec.CommandContext(ctx, path, "--list").Output()
+		if err != nil {
+			return nil, fmt.Errorf("ask %s for its applets: %w", path, err)
+		}
+		return strings.Fields(string(out)), nil
+	})
+}
+
 // poolSize is how many processes a supervisor keeps parked.
 const poolSize = 2
 
@@ -285,7 +321,7 @@ func (e *Engine) Supervise(ctx context.Context) error {
 		return err
 	}
 	go runtime.Warm()
-	rt, err := runtime.New(runtime.Options{InitPath: init, Cgroup: e.cgroupName(), Notes: e.Store.RunPath("cgroups")})
+	rt, err := runtime.New(runtime.Options{InitPath: init, BoxPath: findBox, Cgroup: e.cgroupName(), Notes: e.Store.RunPath("cgroups")})
 	if err != nil {
 		return err
 	}

@@ -82,7 +82,8 @@ func makePlan(c *spec.Container) (*Plan, []string, error) {
 		Groups:     c.Host.GroupAdd,
 		ShmSize:    c.Host.ShmSize,
 		Tty:        c.Tty,
-		Init:       c.Host.Init,
+		Init:       c.Host.Init && !c.Box,
+		Box:        c.Box,
 		Hostname:   hostname(c),
 		Domainname: c.Domainname,
 		Privileged: c.Host.Privileged,
@@ -155,7 +156,32 @@ func MakeExecPlan(c *spec.Container, e *spec.ExecSpec) (*ExecPlan, error) {
 	if e.Privileged {
 		p.Caps = allCaps & sys.BoundingSet()
 	}
-	return p, nil
+	if e.Box {
+		err = p.setBox(c, e)
+	}
+	return p, err
+}
+
+// setBox makes the plan one for tug-box: as root, for an image whose users are
+// none of our business, and allowed to look into the container's processes. That
+// is CAP_SYS_PTRACE, which ends where these do in a pid namespace of the
+// container's own, and is not given in another's.
+func (p *Plan) setBox(c *spec.Container, e *spec.ExecSpec) error {
+	p.Box = true
+	if e.User == "" {
+		p.User = "0:0"
+	}
+	if c.Host.PidMode != "" {
+		return nil
+	}
+	opts, err := parseSecurity(c.Host.SecurityOpt)
+	if err != nil {
+		return err
+	}
+	p.Caps |= capSet([]string{"SYS_PTRACE"}) & sys.BoundingSet()
+	f, err := opts.filter(p.Caps, c.Host.Privileged)
+	p.Seccomp, p.FilterFlags = f.prog, f.flags
+	return err
 }
 
 func umask(h *spec.HostConfig) uint32 {

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"slices"
 	"strings"
@@ -262,5 +263,40 @@ func runDevice(t *testing.T, prog []byte, kind byte, major, minor int32, access 
 		default:
 			t.Fatalf("instruction %d has opcode %#x", pc, in[0])
 		}
+	}
+}
+
+// tug-box is root, may look into processes where these are the container's own,
+// and passes a filter that is made for that.
+func TestExecPlanOfBox(t *testing.T) {
+	c := &spec.Container{ID: strings.Repeat("a", 64), Path: "/app", Config: spec.RunConfig{User: "www-data", WorkingDir: "/srv"}}
+	ptrace := capSet([]string{"SYS_PTRACE"}) & sys.BoundingSet()
+	plain, err := MakeExecPlan(c, &spec.ExecSpec{Args: []string{"sh"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := MakeExecPlan(c, &spec.ExecSpec{Args: []string{"sh"}, Box: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plain.Box || plain.User != "www-data" || plain.Caps&ptrace != 0 {
+		t.Errorf("exec: %v %q %x", plain.Box, plain.User, plain.Caps)
+	}
+	if !box.Box || box.User != "0:0" || box.Caps != plain.Caps|ptrace || box.Cwd != "/srv" {
+		t.Errorf("box: %v %q %x %s", box.Box, box.User, box.Caps, box.Cwd)
+	}
+	if len(box.Seccomp) == 0 || ptrace != 0 && bytes.Equal(box.Seccomp, plain.Seccomp) {
+		t.Error("the filter is not made for the capabilities")
+	}
+	for _, mode := range []string{"host", spec.JoinPrefix + strings.Repeat("b", 64)} {
+		c.Host.PidMode = mode
+		p, err := MakeExecPlan(c, &spec.ExecSpec{Args: []string{"sh"}, Box: true, User: "7"})
+		if err != nil || p.Caps != plain.Caps || p.User != "7" {
+			t.Errorf("--pid %s: %v, %x, %q", mode, err, p.Caps, p.User)
+		}
+	}
+	c.Host.PidMode, c.Host.SecurityOpt = "", []string{"seccomp=unconfined"}
+	if p, err := MakeExecPlan(c, &spec.ExecSpec{Args: []string{"sh"}, Box: true}); err != nil || len(p.Seccomp) != 0 {
+		t.Errorf("unconfined: %v, a filter of %d bytes", err, len(p.Seccomp))
 	}
 }

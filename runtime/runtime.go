@@ -31,11 +31,14 @@ type Options struct {
 	InitPath string // the tug-init binary
 	Cgroup   string // name of tug's own cgroup in each hierarchy; default "tug"
 	Notes    string // directory to note cgroups in that are elsewhere; gone after a reboot
+	// BoxPath finds tug-box, which few need; may be nil.
+	BoxPath func() (string, error)
 }
 
 // Runtime makes processes. Its methods may be called from many goroutines.
 type Runtime struct {
 	self    *os.File // tug-init in a sealed memfd
+	boxPath func() (string, error)
 	null    *os.File
 	cgroups *cgroups
 	spawner *spawner
@@ -72,7 +75,30 @@ func New(o Options) (*Runtime, error) {
 		return nil, err
 	}
 	cg.notes = o.Notes
-	return &Runtime{self: self, null: null, cgroups: cg, spawner: newSpawner(cg)}, nil
+	return &Runtime{self: self, boxPath: o.BoxPath, null: null, cgroups: cg, spawner: newSpawner(cg)}, nil
+}
+
+// Box returns tug-box in a sealed memfd of its own, for Files.Box: a container
+// can read what it runs there, and change nothing. It takes memory as long as
+// somebody has it open or runs it.
+func (r *Runtime) Box() (*os.File, error) {
+	if r.boxPath == nil {
+		return nil, errs.New(errs.Unsupported, "there is no tug-box here")
+	}
+	path, err := r.boxPath()
+	if err != nil {
+		return nil, err
+	}
+	src, err := os.Open(path)
+	if err != nil {
+		return nil, errs.New(errs.NotFound, "open tug-box: %w", err)
+	}
+	defer src.Close()
+	f, err := sys.SealedCopy("tug-box", src)
+	if err != nil {
+		return nil, fmt.Errorf("copy tug-box: %w", err)
+	}
+	return f, nil
 }
 
 // Close ends the runtime's own thread, waits for cgroups that are being removed
@@ -134,6 +160,7 @@ type Files struct {
 	RootFS                *os.File   // detached mount of the root file system
 	Stdin, Stdout, Stderr *os.File   // nil is the container's own /dev/null; all ignored with a terminal
 	Trees                 []*os.File // detached mounts for Plan.Bind, in its order
+	Box                   *os.File   // tug-box, for a plan with Box
 }
 
 // StartError is a start that failed for a reason in the container: Code is
@@ -398,6 +425,12 @@ func (p *Parked) Prepare(pl *Plan, files Files) (console *os.File, warnings []st
 		}
 	}
 	passed = append(passed, files.Trees...)
+	if msg.Box {
+		if files.Box == nil {
+			return nil, nil, errs.New(errs.Internal, "prepare: no tug-box")
+		}
+		passed = append(passed, files.Box)
+	}
 	if len(passed) >= sys.MaxPassedFds {
 		return nil, nil, errs.New(errs.Invalid, "too many mounts: %d", len(files.Trees))
 	}

@@ -14,6 +14,7 @@ type Container struct {
 	Platform Platform
 	Layers   []Digest // diffIDs, lowest first
 
+	Box  bool     `json:",omitempty"` // the program is tug-box, which is not in the image (tug debug IMAGE)
 	Path string   // program, resolved from entrypoint and command
 	Args []string // its arguments, without argv[0]
 
@@ -200,4 +201,8 @@ type ExecSpec struct {
 	Tty        bool
 	Stdin      bool
 	Privileged bool
+
+	// Box runs tug-box, which needs not be in the container, with Args, and
+	// ends it when its client is gone (tug debug).
+	Box bool `json:",omitempty"`
 }

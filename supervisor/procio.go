@@ -27,6 +27,7 @@ type note struct {
 	Cgroup    string    `json:",omitempty"` // to remove at the end; empty for exec
 	Outlive   bool      `json:",omitempty"` // others in Cgroup do not end with it by themselves
 	Sync      bool      `json:",omitempty"`
+	Hangup    bool      `json:",omitempty"` // it ends when no client is attached any more
 
 	Restarts int           `json:",omitempty"`
 	Delay    time.Duration `json:",omitempty"`
@@ -48,9 +49,10 @@ type procIO struct {
 	checker *checker // of a container with a health check
 	rootfs  *os.File // keeps the overlay mounted until cleaned up off the start path
 
-	mu    sync.Mutex
-	stdin *os.File // write end or terminal master; nil when closed or never there
-	exit  *keeper.Exit
+	mu       sync.Mutex
+	attached int      // clients
+	stdin    *os.File // write end or terminal master; nil when closed or never there
+	exit     *keeper.Exit
 
 	reclaimed bool     // from a dead supervisor
 	sock      *os.File // to the prepared process, until it is known to run

@@ -142,6 +142,12 @@ func (s *Supervisor) start(c conn, req *request) (*session, error) {
 
 func (s *Supervisor) begin(l *Launch, req *request) (p *procIO, warnings []string, err error) {
 	defer closeUnused(l, &err)
+	if l.Plan.Box {
+		if l.Files.Box, err = s.rt.Box(); err != nil {
+			return nil, nil, err
+		}
+		defer l.Files.Box.Close()
+	}
 	parked, err := s.pool.get(l.Namespaces)
 	if err != nil {
 		return nil, nil, err
@@ -150,7 +156,7 @@ func (s *Supervisor) begin(l *Launch, req *request) (p *procIO, warnings []strin
 	p = newProcIO(fmt.Sprintf("c:%s#%d", l.ID, l.Number), note{
 		ID: l.ID, Token: req.Token, Run: l.Number, Tty: l.Plan.Tty, StdinOnce: l.StdinOnce,
 		LogDir: l.LogDir, LogLimits: l.LogLimits, Journal: l.Journal, Cgroup: parked.Cgroup, Outlive: l.Namespaces.Outlive(), Sync: l.Sync, Detached: req.Attach == nil || !req.Attach.Stdin,
-		Restarts: l.Restarts, Delay: l.Delay,
+		Restarts: l.Restarts, Delay: l.Delay, Hangup: l.Hangup,
 	})
 	p.child = &keeper.Child{Pid: parked.Pid, Start: parked.StartTicks, Record: l.Record, Sync: l.Sync, Events: s.rt.MemoryEvents(parked.Cgroup)}
 	p.rootfs = l.Files.RootFS
@@ -388,14 +394,21 @@ func (s *Supervisor) exec(c conn, req *request) (*session, error) {
 	}
 	defer l.Release()
 	plan := l.Plan
+	var files runtime.Files
+	if plan.Box {
+		if files.Box, err = s.rt.Box(); err != nil {
+			return nil, err
+		}
+		defer files.Box.Close()
+	}
 	parked, err := s.rt.Exec(l.Target, plan)
 	if err != nil {
 		return nil, err
 	}
 	key := s.execKey("e", req.ID)
-	p := newProcIO(key, note{ID: req.ID, Token: req.Token, Exec: true, Tty: plan.Tty, StdinOnce: true, Detached: req.Attach == nil})
+	p := newProcIO(key, note{ID: req.ID, Token: req.Token, Exec: true, Tty: plan.Tty, StdinOnce: true, Detached: req.Attach == nil, Hangup: plan.Box})
 	p.child = &keeper.Child{Pid: parked.Pid, Start: parked.StartTicks}
-	warnings, err := s.prepare(p, parked, plan, runtime.Files{}, req.Exec.Stdin, req.Attach)
+	warnings, err := s.prepare(p, parked, plan, files, req.Exec.Stdin, req.Attach)
 	if err == nil {
 		err = s.run(p, parked, func() error { return nil })
 	}

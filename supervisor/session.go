@@ -3,6 +3,10 @@ package supervisor
 import (
 	"io"
 	"sync"
+	"syscall"
+	"time"
+
+	"tug/sys"
 )
 
 // session is one attached client: a connection and its place in each stream.
@@ -22,6 +26,9 @@ func newSession(c conn, p *procIO) *session {
 // beyond the given offsets can be dropped. It returns the offset in each stream
 // that the client begins at.
 func (s *session) join(o *AttachOptions, resume *[2]int64) (from [2]int64) {
+	s.io.mu.Lock()
+	s.io.attached++
+	s.io.mu.Unlock()
 	for i, sp := range s.io.streams {
 		if sp == nil || !o.wants(i, s.io.note.Tty) {
 			continue
@@ -88,6 +95,26 @@ func (s *session) leave() {
 			if sp != nil {
 				sp.detach(s)
 			}
+		}
+		s.io.mu.Lock()
+		s.io.attached--
+		alone := s.io.attached == 0
+		s.io.mu.Unlock()
+		if alone && s.io.note.Hangup && s.io.running() {
+			s.io.hangUp()
+		}
+	})
+}
+
+// hangUpGrace is how long a process has that is told that its client is gone.
+const hangUpGrace = 2 * time.Second
+
+// hangUp ends a process that nobody has to do with any more.
+func (p *procIO) hangUp() {
+	_ = sys.SignalProcess(p.child.Pid, p.child.Start, syscall.SIGHUP)
+	time.AfterFunc(hangUpGrace, func() {
+		if p.running() {
+			_ = sys.SignalProcess(p.child.Pid, p.child.Start, syscall.SIGKILL)
 		}
 	})
 }

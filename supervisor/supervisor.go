@@ -115,6 +115,7 @@ type Launch struct {
 	Namespaces runtime.Namespaces
 	OpenStdin  bool
 	StdinOnce  bool
+	Hangup     bool   // it ends with its client
 	LogDir     string // empty for no log
 	LogLimits  LogLimits
 	Journal    *Journal // where the log goes as well, or nil
@@ -306,6 +307,7 @@ func (s *Supervisor) goOn(p *procIO) {
 	if p.startErr = err; err == nil {
 		p.pump()
 		s.orphanInput(p)
+		s.orphan(p)
 		if !p.note.Exec {
 			s.cfg.Starter.Guard(p.note.ID)
 			s.watch(p, s.cfg.Starter.Check(p.run()))
@@ -335,6 +337,22 @@ func (s *Supervisor) orphanInput(p *procIO) {
 		defer s.mu.Unlock()
 		if s.procs[p.key] == p && p.closeInput() {
 			p.hold(s.ctl)
+		}
+	})
+}
+
+// orphan ends a process that is to end with its client, when that did not come
+// back after a supervisor's death.
+func (s *Supervisor) orphan(p *procIO) {
+	if !p.note.Hangup {
+		return
+	}
+	time.AfterFunc(resumeWindow, func() {
+		p.mu.Lock()
+		alone := p.attached == 0
+		p.mu.Unlock()
+		if alone {
+			p.hangUp()
 		}
 	})
 }

@@ -61,6 +61,7 @@ func replyOf(err error) *plan.Reply {
 type starter struct {
 	sock   *os.File
 	self   *os.File // nil for exec
+	box    *os.File // tug-box, when that is the program
 	plan   *plan.Plan
 	layout string // of the cgroups, see mountCgroups
 

@@ -47,6 +47,9 @@ func Exec(args []string) int {
 func (s *starter) join(root *os.File, files []*os.File) (*os.File, error) {
 	defer root.Close()
 	std, rest, err := takeStdio(s.plan, files)
+	if err == nil {
+		rest, err = s.takeBox(rest)
+	}
 	if err != nil {
 		return nil, err
 	}

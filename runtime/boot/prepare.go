@@ -31,6 +31,19 @@ func takeStdio(p *plan.Plan, files []*os.File) (std stdio, rest []*os.File, err 
 
 var errMissing = errors.New("tug-init: a descriptor is missing")
 
+// takeBox takes tug-box from the end of the passed descriptors, if it is to be
+// the program.
+func (s *starter) takeBox(rest []*os.File) ([]*os.File, error) {
+	if !s.plan.Box {
+		return rest, nil
+	}
+	if len(rest) == 0 {
+		return nil, errMissing
+	}
+	s.box = rest[len(rest)-1]
+	return rest[:len(rest)-1], nil
+}
+
 // prepare does everything up to the last steps before execve: it makes the
 // container's root out of the passed file system and what was parked, moves
 // into it and becomes ready to run the program. It returns the pty master.
@@ -40,6 +53,9 @@ func (s *starter) prepare(files []*os.File) (*os.File, error) {
 	}
 	rootfs := files[0]
 	std, trees, err := takeStdio(s.plan, files[1:])
+	if err == nil {
+		trees, err = s.takeBox(trees)
+	}
 	if err != nil {
 		return nil, err
 	}

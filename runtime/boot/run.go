@@ -41,6 +41,9 @@ func (s *starter) ready(root *os.File, std stdio) error {
 	if err := changeDir(root, s.plan.Cwd, &s.user); err != nil {
 		return err
 	}
+	if s.box != nil {
+		return nil
+	}
 	// As the user: what root may execute, the user perhaps may not.
 	sys.SetFSIDs(s.user.uid, s.user.gid)
 	s.program, err = lookProgram(s.plan.Args[0], getenv(s.env, "PATH"))
@@ -219,6 +222,9 @@ func cause(err error) error {
 func (s *starter) run() error {
 	if err := s.drop(); err != nil {
 		return err
+	}
+	if s.box != nil {
+		return failf(126, "exec tug-box: %v", sys.ExecFd(sys.Fd(s.box), s.plan.Args, s.env))
 	}
 	if s.plan.Init {
 		args := append([]string{"tug-init", "reap", "--", s.program}, s.plan.Args...)

@@ -39,7 +39,8 @@ import (
 
 // Plan is one process to start. Descriptors travel beside it in the order:
 // rootfs (not for exec), those of standard input,
-// output and error that Stdio tells of, then the trees that Mounts name.
+// output and error that Stdio tells of, then the trees that Mounts name,
+// then with Box tug-box.
 type Plan struct {
 	Args   []string
 	Env    []string
@@ -49,6 +50,7 @@ type Plan struct {
 	Tty    bool     `json:",omitempty"`
 	Stdio  uint8    `json:",omitempty"` // bit n: descriptor n is passed; the others are the container's /dev/null
 	Init   bool     `json:",omitempty"` // run Args below `tug-init reap`
+	Box    bool     `json:",omitempty"` // execute tug-box, the last descriptor that is passed, with Args
 
 	Caps        uint64 // bit n is capability n: bounding set, and root's effective and permitted
 	NoNewPrivs  bool   `json:",omitempty"`
