@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -89,8 +90,8 @@ func shell(c *call) int {
 		interp.Interactive(o.interactive),
 		interp.ExecHandlers(func(interp.ExecHandlerFunc) interp.ExecHandlerFunc { return execute }),
 		interp.CallHandler(func(_ context.Context, args []string) ([]string, error) {
-			if args[0] == "kill" { // a builtin that the interpreter has not got
-				args = append([]string{killApplet}, args[1:]...)
+			if args[0] == "kill" || args[0] == "umask" { // builtins that the interpreter has not got
+				args = append([]string{past + args[0]}, args[1:]...)
 			}
 			return args, nil
 		}),
@@ -195,15 +196,35 @@ func (c *call) script(r *interp.Runner, from io.Reader, name string) int {
 	return code
 }
 
-// killApplet calls the applet, past the interpreter's builtins.
-const killApplet = "applet:kill"
+// past calls what follows past the interpreter's builtins.
+const past = "past:"
+
+// umask sets the mask of the shell's own process, which children inherit.
+func umask(h *interp.HandlerContext, args []string) error {
+	if len(args) == 0 {
+		old := syscall.Umask(0)
+		syscall.Umask(old)
+		fmt.Fprintf(h.Stdout, "%04o\n", old)
+		return nil
+	}
+	n, err := strconv.ParseUint(args[0], 8, 32)
+	if err != nil || n > 0o777 || len(args) > 1 {
+		fmt.Fprintf(h.Stderr, "umask: %s is no mask in octal\n", printable(strings.Join(args, " ")))
+		return interp.ExitStatus(1)
+	}
+	syscall.Umask(int(n))
+	return nil
+}
 
 // execute runs a program for the interpreter.
 func execute(ctx context.Context, args []string) error {
-	if args[0] == killApplet {
-		args = append([]string{"kill"}, args[1:]...)
-	}
 	h := interp.HandlerCtx(ctx)
+	if name, ok := strings.CutPrefix(args[0], past); ok {
+		if name == "umask" {
+			return umask(&h, args[1:])
+		}
+		args = append([]string{name}, args[1:]...)
+	}
 	var env []string
 	h.Env.Each(func(name string, v expand.Variable) bool {
 		if v.Exported && v.Kind == expand.String {

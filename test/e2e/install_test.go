@@ -77,6 +77,7 @@ func TestInstalled(t *testing.T) {
 	g.path = filepath.Join(g.dir, "bin/tug")
 	beside := filepath.Join(g.dir, "bin/tug-init")
 	run := args("run", "--rm", image, "true")
+	g.fails(125, args("run", "--rm", "tug.local/box"), "tug-box is neither in", "copy it beside tug")
 	g.fails(125, run, "tug-init is neither in", "copy it beside tug")
 	for what, c := range map[string]struct {
 		program string
