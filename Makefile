@@ -2,7 +2,7 @@
 # make hello    build, then run a container from the built-in image
 # make test     install what the tests need, run everything
 #
-# The rest: unit test-root e2e test-vm lint arch fuzz bench modules install clean.
+# The rest: unit test-root e2e test-vm lint arch oci-validation fuzz bench modules install clean.
 # Parts that need root go through sudo for everybody else.
 
 GO       ?= go
@@ -20,7 +20,7 @@ TOOL     := $(GO) tool -modfile=tools/go.mod
 ROOT_PKGS = $(sort $(dir $(shell grep -rl --include='*_test.go' '^//go:build root' . | grep -v '^./test/')))
 
 
-.PHONY: all build hello test unit arch test-root e2e test-vm lint fuzz bench modules install clean deps
+.PHONY: all build hello test unit arch test-root e2e test-vm lint oci-validation fuzz bench modules install clean deps
 
 all: build
 
@@ -56,6 +56,10 @@ test-vm: deps build
 
 lint:
 	test/lint.sh
+
+# Needs root and the Go module proxy.
+oci-validation: build
+	test/oci-validation.sh
 
 # Each fuzz target for FUZZTIME; new inputs that fail land in its testdata.
 FUZZTIME ?= 60s

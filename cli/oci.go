@@ -175,9 +175,17 @@ func (o *ociApp) record(level, msg string) {
 	fmt.Fprintf(f, "time=%q level=%s msg=%q\n", now, level, msg)
 }
 
-// init finds tug-init, for the commands that start something, and keeps what
-// the caller left open from them.
-func (o *ociApp) init() (err error) {
+// init finds tug-init, for the commands that start something. Of what the
+// caller left open the program gets no more than the first, preserved from 3 on.
+func (o *ociApp) init(preserved int) (err error) {
+	if preserved < 0 {
+		return errs.New(errs.Invalid, "--preserve-fds %d: want a number of descriptors", preserved)
+	}
+	for fd := range preserved {
+		if !sys.Inherited(3 + fd) {
+			return errs.New(errs.Invalid, "--preserve-fds %d: descriptor %d is not open", preserved, 3+fd)
+		}
+	}
 	if o.runtime.InitPath, err = engine.InitPath(); err != nil {
 		return err
 	}
@@ -200,7 +208,7 @@ func setupOCICreate(o *ociApp, fs *pflag.FlagSet) func([]string) error {
 	var c oci.CreateOptions
 	ociCreateFlags(fs, &c)
 	return func(args []string) error {
-		if err := o.init(); err != nil {
+		if err := o.init(c.Preserve); err != nil {
 			return err
 		}
 		c.ID, c.Stdio = args[0], o.stdio()

@@ -26,7 +26,7 @@ func setupOCIRun(o *ociApp, fs *pflag.FlagSet) func([]string) error {
 	fs.Bool("no-subreaper", false, "Accepted for compatibility")
 	hide(fs, "no-subreaper")
 	return func(args []string) error {
-		if err := o.init(); err != nil {
+		if err := o.init(c.Preserve); err != nil {
 			return err
 		}
 		c.ID, c.Stdio = args[0], o.stdio()
@@ -182,7 +182,7 @@ func setupOCIExec(o *ociApp, fs *pflag.FlagSet) func([]string) error {
 }
 
 func (o *ociApp) exec(e *ociExec, args []string) (err error) {
-	if err := o.init(); err != nil {
+	if err := o.init(e.Preserve); err != nil {
 		return err
 	}
 	if err := e.make(o, args); err != nil {

@@ -244,8 +244,11 @@ func inheritCpuset(root, slot string) error {
 	}
 	for _, name := range []string{"/cpuset.cpus", "/cpuset.mems"} {
 		have, err := os.ReadFile(root + slot + name)
-		if err != nil || strings.TrimSpace(string(have)) != "" {
+		if err != nil {
 			return err
+		}
+		if strings.TrimSpace(string(have)) != "" {
+			continue
 		}
 		above, err := os.ReadFile(root + path.Dir(slot) + name)
 		if err == nil {

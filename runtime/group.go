@@ -150,7 +150,7 @@ func (g *Group) Start(c sys.Clone) (pid int, pidfd *os.File, err error) {
 
 // Pids are the processes of the cgroup and of those below it.
 func (g *Group) Pids() ([]int, error) {
-	var all []int
+	all := []int{}
 	for _, root := range g.c.roots() {
 		pids, err := pidsBelow(root + g.Path)
 		if err != nil {

@@ -154,6 +154,17 @@ func SealedCopy(name string, src io.Reader) (*os.File, error) {
 	return f, nil
 }
 
+// MoveAbove moves f's descriptor to one that is at least low, for a file that
+// CloneExec names by its path while it puts others in the low places.
+func MoveAbove(f *os.File, low int) (*os.File, error) {
+	defer f.Close()
+	fd, err := unix.FcntlInt(uintptr(Fd(f)), unix.F_DUPFD_CLOEXEC, low)
+	if err != nil {
+		return nil, wrap("fcntl", f.Name(), err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
 // MemFile returns an anonymous file that holds b, positioned at its start.
 func MemFile(name string, b []byte) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)

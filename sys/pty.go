@@ -76,6 +76,13 @@ func KeepOnExec(fd int) error {
 	return wrap("fcntl", "", err)
 }
 
+// Inherited reports whether descriptor fd is open and came with this process:
+// what it opens itself is close-on-exec.
+func Inherited(fd int) bool {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	return err == nil && flags&unix.FD_CLOEXEC == 0
+}
+
 // GiveTo makes uid the owner of f, so that a program may open it again through
 // /dev/stdout and the like. Errors do not matter: not every file has an owner
 // that can be changed. /dev/null stays as it is.

@@ -126,7 +126,7 @@ func (m *maker) make() (master *os.File, err error) {
 	if err != nil {
 		return nil, err
 	}
-	self, err := openSelf(m.r.InitPath)
+	self, err := openSelf(m.r.InitPath, m.o.Preserve)
 	if err != nil {
 		return nil, err
 	}
@@ -160,14 +160,19 @@ func (m *maker) make() (master *os.File, err error) {
 	return m.prepare()
 }
 
-// openSelf copies tug-init to where nobody in a container can write it.
-func openSelf(path string) (*os.File, error) {
+// openSelf copies tug-init to where nobody in a container can write it. Its
+// descriptor is above all those of a process that is made from it.
+func openSelf(path string, preserved int) (*os.File, error) {
 	src, err := os.Open(path)
 	if err != nil {
 		return nil, errs.New(errs.NotFound, "open tug-init: %w", err)
 	}
 	defer src.Close()
-	return sys.SealedCopy("tug-init", src)
+	self, err := sys.SealedCopy("tug-init", src)
+	if err != nil {
+		return nil, err
+	}
+	return sys.MoveAbove(self, 16+preserved)
 }
 
 // launch makes the first process: in its cgroup and its namespaces, and away
@@ -265,7 +270,8 @@ func (m *maker) join() error {
 	if text == "" {
 		return nil
 	}
-	return os.WriteFile("/proc/thread-self/timens_offsets", []byte(text), 0)
+	// By the thread's number, as only the directories of processes have it.
+	return os.WriteFile(fmt.Sprintf("/proc/%d/timens_offsets", sys.Gettid()), []byte(text), 0)
 }
 
 // prepare has tug-init make the container, with the hooks in between.

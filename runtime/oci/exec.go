@@ -217,7 +217,7 @@ func cpuList(s string) (all []int, err error) {
 
 // launch has `tug-init enter` make the process, out of sight of the container.
 func (e *execer) launch() error {
-	self, err := openSelf(e.r.InitPath)
+	self, err := openSelf(e.r.InitPath, e.o.Preserve)
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,14 @@ func newBundle(t *testing.T, script string) *bundle {
 	if err := fixture.Extract(filepath.Join(b.dir, "rootfs"), busybox(t).Layers...); err != nil {
 		t.Fatal(err)
 	}
+	b.begin(script)
+	return b
+}
+
+// begin makes the configuration.
+func (b *bundle) begin(script string) {
+	t := b.t
+	t.Helper()
 	b.ok("spec", "--bundle", b.dir)
 	text, err := os.ReadFile(b.config())
 	if err != nil {
@@ -54,7 +62,6 @@ func newBundle(t *testing.T, script string) *bundle {
 	b.spec.Linux.CgroupsPath = b.g.cgroup() + "/oci"
 	b.script(script)
 	t.Cleanup(b.close)
-	return b
 }
 
 func (b *bundle) close() {
@@ -574,6 +581,7 @@ func TestOCIPreserve(t *testing.T) {
 		t.Errorf("%v: %s", err, &out)
 	}
 	same(t, "output", out.String(), "three\nfour\n6\n")
+	b.fails("descriptor 3 is not open", "run", "--preserve-fds", "1", "--bundle", b.dir, "c")
 }
 
 // A terminal, of run's own.
