@@ -25,6 +25,11 @@ func LoadDeviceFilter(prog []byte) (*os.File, error) {
 		license:   uint64(uintptr(unsafe.Pointer(&license[0]))),
 	}
 	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	// The verifier gives up when a signal is pending (EAGAIN), and Go's
+	// scheduler sends signals all the time.
+	for try := 0; errno == unix.EAGAIN && try < 100; try++ {
+		fd, _, errno = unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	}
 	runtime.KeepAlive(prog)
 	runtime.KeepAlive(license)
 	if errno != 0 {

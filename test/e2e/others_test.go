@@ -8,7 +8,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"tug/test/fixture"
 )
@@ -30,8 +32,32 @@ events_logger = "none"
 runtime = "runc"
 `
 
+// conmonParent is the cgroup that podman makes for its conmons, and leaves.
+const conmonParent = "libpod_parent"
+
+// hadConmonParent tells whether it was there before the tests.
+var hadConmonParent = sync.OnceValue(func() bool { return len(cgroupsNamed(conmonParent)) > 0 })
+
+// removeConmonParent removes it, unless another test's conmon is in it: then
+// that test will.
+func removeConmonParent() {
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		left := cgroupsNamed(conmonParent)
+		if len(left) == 0 {
+			return
+		}
+		for _, top := range left {
+			_ = os.Remove(filepath.Join(top, "conmon"))
+			_ = os.Remove(top)
+		}
+	}
+}
+
 func newPodman(t *testing.T) *podman {
 	t.Helper()
+	if !hadConmonParent() {
+		t.Cleanup(removeConmonParent)
+	}
 	dir, err := os.MkdirTemp("", "tug-podman-")
 	if err != nil {
 		t.Fatal(err)

@@ -207,10 +207,17 @@ func writeDisk(dir, disk string) error {
 	for _, name := range strings.Fields(applets) {
 		_ = os.Symlink("busybox", filepath.Join(root, "bin", name)) // "busybox" itself is there
 	}
+	// The suites talk to the tug-init that the guest gets, which has to be of
+	// their version.
+	version, err := fixture.Run(dir, filepath.Join(bin, "tug-init"), "--version")
+	if err != nil {
+		return err
+	}
+	version = strings.TrimPrefix(strings.TrimSpace(version), "tug-init version ")
 	list := ""
 	for _, suite := range suites {
 		list += suite.pkg + " " + suite.run + "\n"
-		build := exec.Command("go", "test", "-c", "-tags", "root", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(root, "test", filepath.Base(suite.pkg)+".test"), "./"+suite.pkg)
+		build := exec.Command("go", "test", "-c", "-tags", "root", "-trimpath", "-ldflags=-s -w -X tug/spec.Version="+version, "-o", filepath.Join(root, "test", filepath.Base(suite.pkg)+".test"), "./"+suite.pkg)
 		build.Dir = repo
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
