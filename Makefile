@@ -52,7 +52,7 @@ e2e: deps build
 	$(GO) test -count=1 -tags root $(AS_ROOT) -timeout 15m ./test/e2e
 
 test-vm: deps build
-	$(GO) test -count=1 -tags vm -timeout 25m ./test/vm
+	$(GO) test -count=1 -tags vm -timeout 28m ./test/vm
 
 lint:
 	test/lint.sh

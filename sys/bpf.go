@@ -12,6 +12,11 @@ import (
 // instruction (bpf(2), BPF_PROG_LOAD).
 func LoadDeviceFilter(prog []byte) (*os.File, error) {
 	license := []byte("Apache\x00")
+	// No part of a stack, which may move: the kernel is given numbers.
+	var pin runtime.Pinner
+	pin.Pin(&prog[0])
+	pin.Pin(&license[0])
+	defer pin.Unpin()
 	attr := struct {
 		progType, insnCount uint32
 		insns, license      uint64
@@ -30,8 +35,6 @@ func LoadDeviceFilter(prog []byte) (*os.File, error) {
 	for try := 0; errno == unix.EAGAIN && try < 100; try++ {
 		fd, _, errno = unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
 	}
-	runtime.KeepAlive(prog)
-	runtime.KeepAlive(license)
 	if errno != 0 {
 		return nil, wrap("bpf", "load device filter", errno)
 	}

@@ -35,7 +35,7 @@ stage "unit tests" $units
 stage "architecture" -count=1 ./internal/arch
 [ -z "$roots" ] || stage "root tests" -count=1 -tags root "${as_root[@]}" -timeout 10m $roots
 stage "end to end" -count=1 -tags root "${as_root[@]}" -timeout 15m ./test/e2e
-stage "virtual machines" -count=1 -tags vm -timeout 25m ./test/vm
+stage "virtual machines" -count=1 -tags vm -timeout 28m ./test/vm
 
 echo
 printf '%-18s %8s %8s  %s\n' STAGE PASSED SECONDS RESULT

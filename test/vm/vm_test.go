@@ -31,7 +31,7 @@ func TestLinux61(t *testing.T)  { t.Parallel(); boot(t, "6.1") }
 
 // A guest answers in seconds; its suites take minutes in software, the more
 // the less of the machine is free. The limit is for guests that hang.
-const timeout = 1100 * time.Second
+const timeout = 1500 * time.Second
 
 // suites run in the guest, one after the other, in their short form: what the
 // kernel decides, and not what takes long.
