@@ -221,17 +221,31 @@ func (c *cgroups) create(elsewhere string, more []hierarchy) (slot string, err e
 func (c *cgroups) createOwn(slot string, roots []string) error {
 	for _, root := range roots {
 		err := os.Mkdir(root+slot, 0o755)
-		for try := 0; errors.Is(err, fs.ErrNotExist) && try < 3; try++ {
-			// The first use, or another tug removed the empty parent just now.
-			if err = c.createParent(root); err == nil {
-				err = os.Mkdir(root+slot, 0o755)
-			}
+		if errors.Is(err, fs.ErrNotExist) { // the first use, or the parent was just removed
+			err = persist(func() error {
+				if err := c.createParent(root); err != nil {
+					return err
+				}
+				return os.Mkdir(root+slot, 0o755)
+			})
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// persist makes a cgroup with those above it, again when another tug removed
+// one of them, still empty, in between. A hierarchy that is not there fails
+// each time, so the number of attempts has a bound.
+func persist(mkdirs func() error) (err error) {
+	for range 100 {
+		if err = mkdirs(); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return err
 }
 
 // inheritCpuset gives a cgroup what the one above it has, from root down. A

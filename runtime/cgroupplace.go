@@ -128,12 +128,15 @@ func (c *cgroups) createElsewhere(asked, id string, roots []string) (slot string
 		return "", err
 	}
 	for _, root := range roots {
-		if err = c.createParent(root); err == nil { // the spawner's thread lives there
-			err = c.makeParents(root, parent)
-		}
-		if err == nil {
-			err = os.Mkdir(root+slot, 0o755)
-		}
+		err := persist(func() error {
+			if err := c.createParent(root); err != nil { // the spawner's thread lives there
+				return err
+			}
+			if err := c.makeParents(root, parent); err != nil {
+				return err
+			}
+			return os.Mkdir(root+slot, 0o755)
+		})
 		if err != nil {
 			return slot, err
 		}

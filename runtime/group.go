@@ -86,7 +86,7 @@ func (g *Group) Dirs() []string {
 // another container's.
 func (g *Group) Create() error {
 	for _, root := range g.c.roots() {
-		if err := g.createIn(root); err != nil {
+		if err := persist(func() error { return g.createIn(root) }); err != nil {
 			return errs.New(errs.Denied, "make cgroup: %w", err).WithHint("the cgroup file systems have to be writable")
 		}
 	}
