@@ -16,6 +16,12 @@ func TestRename(t *testing.T) {
 	g.ok("run", "-d", "--init", "--name", "one", image, "sh", "-c", "echo said; exec sleep 1000")
 	g.ok("create", "--name", "two", image, "true")
 	id := g.state("one").ID
+	eventually(t, patience, func() string {
+		if g.ok("logs", "one") != "said" {
+			return "it said nothing"
+		}
+		return ""
+	})
 	same(t, "rename", g.ok("rename", "one", "first"), "")
 	g.fails(1, args("rename", "one", "x1"), "failed to rename container named one: No such container: one")
 	g.fails(1, args("rename", "two", "first"), "Error when allocating new name: Conflict.", `"/first" is already in use by container "`+id+`"`)
