@@ -224,23 +224,15 @@ func (p *procIO) ended(e *keeper.Exit) {
 	}
 }
 
-func (p *procIO) exitCode() int {
+func (p *procIO) exitCode() int { return p.exitFrame().Code }
+
+func (p *procIO) exitFrame() exitFrame {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.exit == nil {
-		return lostCode
+		return exitFrame{Code: lostCode}
 	}
-	return p.exit.Code
-}
-
-func (p *procIO) exitFrame() exitFrame {
-	x := exitFrame{Code: p.exitCode()}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.exit != nil {
-		x.At = p.exit.At
-	}
-	return x
+	return exitFrame{Code: p.exit.Code, At: p.exit.At}
 }
 
 // running reports whether the process has not ended yet.

@@ -142,12 +142,6 @@ func (s *Supervisor) start(c conn, req *request) (*session, error) {
 
 func (s *Supervisor) begin(l *Launch, req *request) (p *procIO, warnings []string, err error) {
 	defer closeUnused(l, &err)
-	if l.Plan.Box {
-		if l.Files.Box, err = s.rt.Box(); err != nil {
-			return nil, nil, err
-		}
-		defer l.Files.Box.Close()
-	}
 	parked, err := s.pool.get(l.Namespaces)
 	if err != nil {
 		return nil, nil, err
@@ -217,6 +211,14 @@ func (s *Supervisor) prepare(p *procIO, parked *runtime.Parked, plan *runtime.Pl
 			return nil, err
 		}
 		files.Stdin, files.Stdout, files.Stderr = ends[0], ends[1], ends[2]
+	}
+	if plan.Box {
+		box, err := s.rt.Box()
+		if err != nil {
+			return nil, err
+		}
+		defer box.Close()
+		files.Box = box
 	}
 	console, warnings, err := parked.Prepare(plan, files)
 	if err == nil && console != nil {
@@ -394,13 +396,6 @@ func (s *Supervisor) exec(c conn, req *request) (*session, error) {
 	}
 	defer l.Release()
 	plan := l.Plan
-	var files runtime.Files
-	if plan.Box {
-		if files.Box, err = s.rt.Box(); err != nil {
-			return nil, err
-		}
-		defer files.Box.Close()
-	}
 	parked, err := s.rt.Exec(l.Target, plan)
 	if err != nil {
 		return nil, err
@@ -408,7 +403,7 @@ func (s *Supervisor) exec(c conn, req *request) (*session, error) {
 	key := s.execKey("e", req.ID)
 	p := newProcIO(key, note{ID: req.ID, Token: req.Token, Exec: true, Tty: plan.Tty, StdinOnce: true, Detached: req.Attach == nil, Hangup: plan.Box})
 	p.child = &keeper.Child{Pid: parked.Pid, Start: parked.StartTicks}
-	warnings, err := s.prepare(p, parked, plan, files, req.Exec.Stdin, req.Attach)
+	warnings, err := s.prepare(p, parked, plan, runtime.Files{}, req.Exec.Stdin, req.Attach)
 	if err == nil {
 		err = s.run(p, parked, func() error { return nil })
 	}
