@@ -504,43 +504,49 @@ func (c *Containers) Remove(ctx context.Context, id string, force, volumes bool)
 	if _, err := c.Wait(ctx, id); err != nil && !errs.Is(err, errs.NotFound) {
 		return err
 	}
-	trash, err := c.unlink(id, event.Cause{})
+	trash, gone, err := c.unlink(id, event.Cause{})
 	if err != nil || trash == "" {
 		return err
 	}
-	err = os.RemoveAll(trash)
-	c.freeProject(&s.Container)
+	return c.destroy(trash, gone)
+}
+
+// destroy deletes the files of what was a container.
+func (c *Containers) destroy(trash string, gone *spec.Container) error {
+	err := os.RemoveAll(trash)
+	c.freeProject(gone)
 	return err
 }
 
 // unlink takes the container out of the store and returns where its files now
-// are, or "" when another command was faster. No cause means this command.
-func (c *Containers) unlink(id string, by event.Cause) (trash string, err error) {
+// are, or "" when another command was faster, and what it was. No cause means
+// this command.
+func (c *Containers) unlink(id string, by event.Cause) (trash string, gone *spec.Container, err error) {
 	lock, err := c.lock(id)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+		return "", nil, nil
 	}
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	defer lock.Close()
 	s, err := c.load(id)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	if s.State.Status == spec.StatusRunning || s.State.Status == spec.StatusRestarting {
-		return "", errs.New(errs.Conflict, "cannot remove container %q: it was started meanwhile", "/"+s.Name)
+		return "", nil, errs.New(errs.Conflict, "cannot remove container %q: it was started meanwhile", "/"+s.Name)
 	}
 	trash = filepath.Join(c.st.Tmp(), "removed-"+id)
 	if err := os.Rename(c.path(id), trash); err != nil {
-		return "", err
+		return "", nil, err
 	}
 	c.dropName(s.Name, id)
 	if s.Host.MayRestart() {
 		os.Remove(c.st.Restart(id))
 	}
 	c.tell(&s.Container, event.Event{Action: "destroy", Cause: by})
-	return trash, nil
+	return trash, &s.Container, nil
 }
 
 // lock takes the container's exclusive lock (state's lock order, 2).

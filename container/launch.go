@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"tug/errs"
@@ -252,20 +251,12 @@ func (s *Starter) Ended(run supervisor.Run) (at time.Time, again bool) {
 // remove takes the container out of the store at once and deletes its files
 // behind the caller's back: nobody needs to wait for that.
 func (s *Starter) remove(id string) {
-	trash, err := s.unlink(id, event.Cause{By: "it was to be removed at its end (--rm)"})
+	trash, gone, err := s.unlink(id, event.Cause{By: "it was to be removed at its end (--rm)"})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "supervisor: remove container:", err)
 		return
 	}
 	if trash != "" {
-		go s.destroy(trash)
+		go s.destroy(trash, gone)
 	}
-}
-
-// destroy deletes what was a container.
-func (s *Starter) destroy(trash string) {
-	var ctr spec.Container
-	_ = state.ReadJSON(filepath.Join(trash, fileConfig), &ctr)
-	os.RemoveAll(trash)
-	s.freeProject(&ctr)
 }

@@ -160,7 +160,7 @@ func TestRenameCrowd(t *testing.T) {
 				case 1:
 					var s *Summary
 					if s, err = c.Find(from); err == nil {
-						_, err = c.unlink(s.ID, event.Cause{})
+						_, _, err = c.unlink(s.ID, event.Cause{})
 					}
 				default:
 					err = c.Rename(from, to)
