@@ -81,7 +81,7 @@ func TestProbeOutputFlood(t *testing.T) {
 	go func() {
 		var n int64
 		b := make([]byte, 32<<10)
-		for time.Now().Before(stop) {
+		for n < saidFast || time.Now().Before(stop) {
 			m, err := w.Write(b)
 			if n += int64(m); err != nil {
 				break
