@@ -191,10 +191,8 @@ func (s *Starter) Began(run supervisor.Run, p runtime.Process) error {
 }
 
 func (s *Starter) syncStart(id string) {
-	if f, err := os.Open(s.path(id, fileStart)); err == nil {
-		f.Sync()
-		f.Close()
-		state.SyncDir(s.path(id))
+	if err := state.SyncFile(s.path(id, fileStart)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintln(os.Stderr, "supervisor: record the start:", err)
 	}
 }
 

@@ -99,14 +99,15 @@ func (c *Containers) stateOf(id string) (spec.State, *startRecord, error) {
 }
 
 // awaitExit reads the exit record of a process that is not alive. Between
-// reaping it and writing the record, which may be an fsync, the keeper needs a
-// moment; without a keeper there is nothing to wait for.
+// reaping it and writing the record the keeper needs a moment; when its keeper
+// is gone there is nothing to wait for. The limit is for records that could not
+// be written.
 func (c *Containers) awaitExit(id string, r *startRecord) *keeper.Exit {
 	for i := 0; ; i++ {
 		if e := c.exitRecord(id, r); e != nil {
 			return e
 		}
-		if i >= 200 || r.Boot != bootID() || !keeper.Running(c.st.Run) {
+		if i >= 200 || r.Boot != bootID() || !keeper.Running(c.st.Run, r.Start) {
 			return c.exitRecord(id, r)
 		}
 		time.Sleep(5 * time.Millisecond)

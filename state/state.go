@@ -294,6 +294,19 @@ func ReadJSON(path string, v any) error {
 	return nil
 }
 
+// SyncFile makes a file that was replaced durable after all.
+func SyncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
 // SyncDir makes the directory's entries durable.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)

@@ -7,6 +7,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -173,7 +175,7 @@ func (w *world) awaitEnd(t *testing.T) {
 	for end := time.Now().Add(20 * time.Second); ; {
 		left := processesOf(w.dir)
 		dirs, _ := filepath.Glob("/sys/fs/cgroup/*/tugtest-" + filepath.Base(w.dir))
-		if len(left) == 0 && len(dirs) == 0 && !keeper.Running(w.dir) {
+		if len(left) == 0 && len(dirs) == 0 && !keeper.Running(w.dir, math.MaxUint64) {
 			return
 		}
 		if time.Now().After(end) {
@@ -257,6 +259,32 @@ func TestTerminalAndExec(t *testing.T) {
 	code, err := s.Stream(&out, &out)
 	if code != 0 || err != nil || !strings.Contains(out.String(), "got hello") {
 		t.Errorf("code %d, %v, %q", code, err, &out)
+	}
+}
+
+// TestKeeperKeepsItsLock has a keeper do so much that its garbage is collected.
+func TestKeeperKeepsItsLock(t *testing.T) {
+	w, c := newWorld(t)
+	w.add(t, &spec.Container{ID: "a", Path: "/bin/sh", Args: []string{"-c", "read x"}, OpenStdin: true})
+	s, err := c.StartAttached(t.Context(), "a", AttachOptions{Stdin: true, Stdout: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 60 {
+		e, err := c.Exec(t.Context(), "a", &spec.ExecSpec{Args: []string{"/bin/busybox", "true"}}, &AttachOptions{Stdout: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if code, err := e.Stream(io.Discard, io.Discard); code != 0 || err != nil {
+			t.Fatal(code, err)
+		}
+	}
+	if !keeper.Running(w.dir, math.MaxUint64) {
+		t.Error("the keeper lives and does not hold its lock")
+	}
+	fmt.Fprintln(s.Stdin, "end")
+	if code, err := s.Stream(io.Discard, io.Discard); code != 0 || err != nil {
+		t.Error(code, err)
 	}
 }
 

@@ -76,8 +76,12 @@ func run(cfg Config) int {
 	if err != nil {
 		return fail(err)
 	}
+	defer lock.Close() // not before: a file that nothing refers to any more is closed
 	if !takeLock(lock) {
 		return fail(fmt.Errorf("another keeper serves %s", cfg.Run))
+	}
+	if err := sign(lock); err != nil {
+		fail(err) // nothing but readers who wait in vain depends on it
 	}
 	// Before anything is mounted: what happens on the host is seen here, what
 	// happens here is seen by nobody else.
@@ -113,6 +117,20 @@ func takeLock(lock *os.File) bool {
 		time.Sleep(2 * time.Millisecond)
 	}
 	return false
+}
+
+// sign writes into the lock when this process was started. Until it has, the
+// file is empty or tells of a former keeper, which Running takes for this one.
+func sign(lock *os.File) error {
+	ticks, err := sys.StartTicks(os.Getpid())
+	if err != nil {
+		return err
+	}
+	if err := lock.Truncate(0); err != nil {
+		return err
+	}
+	_, err = lock.WriteAt(strconv.AppendUint(nil, ticks, 10), 0)
+	return err
 }
 
 func fail(err error) int {
@@ -346,29 +364,40 @@ func oomKilled(path string) bool {
 	return false
 }
 
-// writeRecord replaces the record file. A directory that is gone means that
-// the object was removed meanwhile: nobody wants the record.
+// writeRecord replaces the record file. It can be read before it is durable, so
+// that nobody who sees that the process is gone waits for the disk. A directory
+// that is gone means that the object was removed meanwhile: nobody wants the
+// record.
 func writeRecord(path string, exit *Exit, sync bool) error {
 	b, err := json.Marshal(exit)
 	if err != nil {
 		return err
 	}
-	err = state.Replace(path, append(b, '\n'), sync)
+	err = state.Replace(path, append(b, '\n'), false)
+	if err == nil && sync {
+		err = state.SyncFile(path)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return err
 }
 
-// Running reports whether a keeper serves the run directory: it holds the lock
-// as long as it lives.
-func Running(run string) bool {
+// Running reports whether the keeper of a process that was started then (field
+// 22 of /proc/PID/stat) serves the run directory: it holds the lock as long as
+// it lives. A later keeper knows nothing of that process.
+func Running(run string, start uint64) bool {
 	f, err := os.Open(filepath.Join(run, "keeper.lock"))
 	if err != nil {
 		return false
 	}
 	defer f.Close()
 	// Shared, so that two who look at the same time do not see each other.
-	had, err := sys.TryLock(f, false)
-	return err == nil && !had
+	if had, err := sys.TryLock(f, false); err != nil || had {
+		return false
+	}
+	b := make([]byte, 20)
+	n, _ := f.Read(b)
+	since, _ := strconv.ParseUint(string(b[:n]), 10, 64) // 0: unknown
+	return since <= start
 }

@@ -204,21 +204,34 @@ func TestMessages(t *testing.T) {
 
 func TestRunning(t *testing.T) {
 	dir := t.TempDir()
-	if Running(dir) {
+	if Running(dir, 1) {
 		t.Error("runs without a lock file")
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, "keeper.lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if Running(dir) {
+	if Running(dir, 1) {
 		t.Error("runs though nobody holds the lock")
 	}
-	if !takeLock(lock) || !Running(dir) || !Running(dir) {
+	if !takeLock(lock) || !Running(dir, 1) || !Running(dir, 1) {
 		t.Error("a held lock does not count")
 	}
+	own, err := sys.StartTicks(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock.WriteString("12345678901234567890"); err != nil {
+		t.Fatal(err)
+	}
+	if err := sign(lock); err != nil {
+		t.Fatal(err)
+	}
+	if !Running(dir, own) || !Running(dir, own+1) || Running(dir, own-1) {
+		t.Error("which processes are this keeper's is not known")
+	}
 	lock.Close()
-	if Running(dir) {
+	if Running(dir, own) {
 		t.Error("runs on after its end")
 	}
 }
