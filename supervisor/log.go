@@ -131,7 +131,8 @@ func (w *logWriter) goOn(fresh bool) error {
 }
 
 // lastEntry returns where the last whole entry below end ends, and its time.
-// Where there is none for as far as entries reach, it is end and the zero time.
+// Where there is none in the file, it is the file's beginning; where there is
+// none for as far as entries reach, it is end. The time is then zero.
 func lastEntry(f io.ReaderAt, end int64) (int64, time.Time, error) {
 	b := make([]byte, min(end, 4*lineMax))
 	from := end - int64(len(b))
@@ -139,6 +140,9 @@ func lastEntry(f io.ReaderAt, end int64) (int64, time.Time, error) {
 		return 0, time.Time{}, err
 	}
 	last := bytes.LastIndexByte(b, '\n')
+	if last < 0 && from == 0 {
+		return 0, time.Time{}, nil
+	}
 	if last < 0 {
 		return end, time.Time{}, nil
 	}

@@ -134,19 +134,23 @@ func TestLogEmptiedByHand(t *testing.T) {
 
 // What a power failure left of an entry is not glued to the next one.
 func TestLogGoesOnBehindTornEntry(t *testing.T) {
-	dir := t.TempDir()
-	whole := "2026-01-02T03:04:05.000000000Z stdout F whole\n"
-	if err := os.WriteFile(LogFile(dir, 3), []byte(whole+"2026-01-02T03:04:06.0000"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	w, err := openLog(dir, LogLimits{}, logMark{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	writeAll(w, "next\n")
-	w.close()
-	if got := string(logText(t, dir)); got != "whole\nnext\n" {
-		t.Errorf("got %q", got)
+	for before, want := range map[string]string{
+		"2026-01-02T03:04:05.000000000Z stdout F whole\n": "whole\nnext\n",
+		"": "next\n", // the torn one is the file's first
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(LogFile(dir, 3), []byte(before+"2026-01-02T03:04:06.0000"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w, err := openLog(dir, LogLimits{}, logMark{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeAll(w, "next\n")
+		w.close()
+		if got := string(logText(t, dir)); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 
