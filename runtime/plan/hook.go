@@ -29,11 +29,11 @@ func (h *Hook) Run(state []byte) error {
 	cmd.WaitDelay = time.Second
 	err := cmd.Run()
 	switch {
+	case err == nil, errors.Is(err, exec.ErrWaitDelay): // that it ended well is all that counts
+		return nil
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return errors.New("it did not end in time")
-	case errors.Is(err, exec.ErrWaitDelay):
-		return nil
-	case err != nil && len(out.b) > 0:
+	case len(out.b) > 0:
 		return errors.New(err.Error() + ": " + strings.Join(strings.Fields(string(out.b)), " "))
 	}
 	return err
