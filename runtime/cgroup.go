@@ -180,8 +180,7 @@ func (c *cgroups) asked(controllers string) []hierarchy {
 }
 
 // create makes a fresh slot in every hierarchy, and in more, and returns its
-// path below each.
-// elsewhere is the parent that was asked for, if any.
+// path below each. elsewhere is the parent that was asked for, if any.
 func (c *cgroups) create(elsewhere string, more []hierarchy) (slot string, err error) {
 	var b [slotDigits / 2]byte
 	rand.Read(b[:])
@@ -190,7 +189,7 @@ func (c *cgroups) create(elsewhere string, more []hierarchy) (slot string, err e
 	if c.v2 == "" {
 		roots = append(mounts(c.v1), mounts(more)...)
 	}
-	if elsewhere == "" {
+	if elsewhere == "" || c.parentDir(elsewhere) == c.parent {
 		slot = c.parent + "/" + id
 		err = c.createOwn(slot, roots)
 	} else {

@@ -58,6 +58,20 @@ func TestCheckCgroupParent(t *testing.T) {
 	}
 }
 
+// A parent that is tug's own cgroup is as none: a slot there is tug's to remove.
+func TestOwnParent(t *testing.T) {
+	c := &cgroups{v2: t.TempDir(), parent: "/tug-12345678"}
+	for _, asked := range []string{"", "/tug-12345678", "//tug-12345678/"} {
+		slot, err := c.create(asked, nil)
+		if err == nil {
+			err = c.check(slot)
+		}
+		if err != nil || !c.own(slot) {
+			t.Errorf("%q: %s, %v", asked, slot, err)
+		}
+	}
+}
+
 // What tug made goes with its last user; what was there and what is in use stays.
 func TestMadeParents(t *testing.T) {
 	root := t.TempDir()
