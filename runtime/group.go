@@ -61,7 +61,7 @@ func GroupOf(pid int) (*Group, error) {
 // isController tells a controller's name among the options of a cgroup mount.
 func isController(opt string) bool {
 	switch opt {
-	case "rw", "ro", "xattr", "noprefix", "clone_children", "none", "cpuset_v2_mode", "favordynmods":
+	case "rw", "ro", "seclabel", "xattr", "noprefix", "clone_children", "none", "cpuset_v2_mode", "favordynmods":
 		return false
 	}
 	return !strings.Contains(opt, "=") || strings.HasPrefix(opt, "name=")

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"bufio"
 	"strings"
 	"testing"
 
@@ -135,6 +136,20 @@ func TestOpenGroup(t *testing.T) {
 	}
 	if g, err := OpenGroup("/a/../../b/./c/"); err != nil || g.Path != "/b/c" {
 		t.Errorf("got %v, %v", g, err)
+	}
+}
+
+func TestControllers(t *testing.T) {
+	const text = `31 30 0:27 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,seclabel,xattr,release_agent=/usr/lib/x,name=systemd
+32 30 0:28 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,seclabel,cpu,cpuacct
+33 30 0:29 / /sys/fs/cgroup/net_cls rw - cgroup cgroup rw,net_cls,clone_children
+`
+	c, err := parseHierarchies(bufio.NewScanner(strings.NewReader(text)), isController)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.makeLayout(nil); got != "name=systemd;cpu,cpuacct;net_cls" {
+		t.Errorf("got %s", got)
 	}
 }
 
