@@ -314,7 +314,7 @@ func (s *starter) dropCaps() error {
 			return err
 		}
 	}
-	if caps.Permitted != 0 && s.user.uid != 0 {
+	if caps.Permitted|caps.Inheritable != 0 && s.user.uid != 0 {
 		if err := sys.KeepCaps(); err != nil {
 			return err
 		}

@@ -365,6 +365,17 @@ domain
 ` + machine + "\n4\n")
 }
 
+// Inheritable capabilities alone outlive the change of the user as well.
+func TestOCIInheritable(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t, "")
+	p := b.spec.Process
+	p.User = specs.User{UID: 1234, GID: 2345}
+	p.Capabilities = &specs.LinuxCapabilities{Bounding: []string{"CAP_KILL"}, Inheritable: []string{"CAP_KILL"}}
+	b.script(`grep -E 'Cap(Inh|Prm|Eff)' /proc/self/status | tr -s '\t' ' '`)
+	b.says("CapInh: 0000000000000020\nCapPrm: 0000000000000000\nCapEff: 0000000000000000\n")
+}
+
 // Masks, read-only paths and mounts are where they should be whatever the root
 // file system has in their way, and nothing of the host is changed through it.
 func TestOCIHostileRootfs(t *testing.T) {
