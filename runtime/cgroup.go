@@ -279,28 +279,29 @@ func inheritCpuset(root, slot string) error {
 // with processes of its own, are missing later and warned about then.
 func (c *cgroups) createParent(root string) error {
 	if c.v2 != "" {
-		enableControllers(root)
+		enableControllers(root, v2Wanted())
 	}
 	err := os.Mkdir(root+c.parent, 0o755)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	if c.v2 != "" {
-		enableControllers(root + c.parent)
+		enableControllers(root+c.parent, v2Wanted())
 	}
 	return nil
 }
 
-// enableControllers hands the wanted controllers that dir has to its children,
-// writing nothing when they have them already.
-func enableControllers(dir string) {
+// enableControllers hands the wanted controllers that dir has, with nil all, to
+// its children, writing nothing when they have them already.
+func enableControllers(dir string, wanted []string) {
 	have, err1 := os.ReadFile(dir + "/cgroup.controllers")
 	on, err2 := os.ReadFile(dir + "/cgroup.subtree_control")
 	if err1 != nil || err2 != nil {
 		return
 	}
-	for _, ctl := range v2Wanted() {
-		if slices.Contains(strings.Fields(string(have)), ctl) && !slices.Contains(strings.Fields(string(on)), ctl) {
+	enabled := strings.Fields(string(on))
+	for _, ctl := range strings.Fields(string(have)) {
+		if !slices.Contains(enabled, ctl) && (wanted == nil || slices.Contains(wanted, ctl)) {
 			_ = writeFile(dir+"/cgroup.subtree_control", "+"+ctl)
 		}
 	}

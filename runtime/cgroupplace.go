@@ -149,7 +149,7 @@ func (c *cgroups) makeParents(root, parent string) error {
 	above := root
 	for _, part := range strings.FieldsFunc(parent, func(r rune) bool { return r == '/' }) {
 		if c.v2 != "" {
-			enableControllers(above)
+			enableControllers(above, v2Wanted())
 		}
 		above += "/" + part
 		err := os.Mkdir(above, 0o755)
@@ -161,7 +161,7 @@ func (c *cgroups) makeParents(root, parent string) error {
 		}
 	}
 	if c.v2 != "" {
-		enableControllers(above)
+		enableControllers(above, v2Wanted())
 	}
 	return nil
 }

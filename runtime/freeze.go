@@ -29,13 +29,18 @@ func Freeze(ctx context.Context, cgroup string) error {
 	if err != nil {
 		return err
 	}
-	f := c.freezer(cgroup)
+	return c.freeze(ctx, cgroup)
+}
+
+// freeze stops a slot's processes and waits until they are. On error they go on.
+func (c *cgroups) freeze(ctx context.Context, slot string) error {
+	f := c.freezer(slot)
 	if f.file == "" || !hasFile(f.file) {
 		return errs.New(errs.Unsupported, "this machine has no freezer cgroup")
 	}
 	ctx, cancel := context.WithTimeout(ctx, freezeLimit)
 	defer cancel()
-	err = f.freeze(ctx)
+	err := f.freeze(ctx)
 	if err != nil {
 		_ = writeFile(f.file, f.off)
 	}

@@ -108,7 +108,7 @@ func (g *Group) createIn(root string) error {
 	dir := root
 	for name := range strings.SplitSeq(g.Path[1:], "/") {
 		if g.V2() {
-			handDown(dir)
+			enableControllers(dir, nil)
 		}
 		dir += "/" + name
 		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -116,17 +116,6 @@ func (g *Group) createIn(root string) error {
 		}
 	}
 	return nil
-}
-
-// handDown gives all controllers that a v2 cgroup has to those below it.
-func handDown(dir string) {
-	have, err := os.ReadFile(dir + "/cgroup.controllers")
-	if err != nil {
-		return
-	}
-	for _, controller := range strings.Fields(string(have)) {
-		_ = writeFile(dir+"/cgroup.subtree_control", "+"+controller)
-	}
 }
 
 // Start makes a process that is in the cgroup from its first moment. The
@@ -189,19 +178,7 @@ func (g *Group) Signal(sig syscall.Signal) error {
 func (g *Group) Frozen() bool { return g.c.frozen(g.Path) }
 
 // Freeze stops its processes and waits until they are.
-func (g *Group) Freeze(ctx context.Context) error {
-	f := g.c.freezer(g.Path)
-	if f.file == "" || !hasFile(f.file) {
-		return errs.New(errs.Unsupported, "this machine has no freezer cgroup")
-	}
-	ctx, cancel := context.WithTimeout(ctx, freezeLimit)
-	defer cancel()
-	err := f.freeze(ctx)
-	if err != nil {
-		_ = writeFile(f.file, f.off)
-	}
-	return err
-}
+func (g *Group) Freeze(ctx context.Context) error { return g.c.freeze(ctx, g.Path) }
 
 // Thaw lets its processes go on.
 func (g *Group) Thaw() error { return g.c.thaw(g.Path) }
