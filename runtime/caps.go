@@ -39,8 +39,8 @@ func capSet(names []string) uint64 {
 	return set
 }
 
-// capList is the reverse, with the CAP_ prefix.
-func capList(set uint64) []string {
+// CapNames is the reverse, with the CAP_ prefix.
+func CapNames(set uint64) []string {
 	var list []string
 	for n, name := range capNames() {
 		if set&(1<<n) != 0 {
@@ -51,7 +51,7 @@ func capList(set uint64) []string {
 }
 
 // Capabilities are the names of all capabilities.
-func Capabilities() []string { return capList(capSet(capNames())) }
+func Capabilities() []string { return CapNames(capSet(capNames())) }
 
 // CapabilitySet makes a set of names as CAP_CHOWN; bit n is capability n. It
 // leaves out those that it does not know.
@@ -107,6 +107,3 @@ func parseCaps(names []string) (set uint64, all bool, err error) {
 	}
 	return set, all, nil
 }
-
-// CapNames names the capabilities of a set: CAP_CHOWN.
-func CapNames(set uint64) []string { return capList(set) }

@@ -245,7 +245,7 @@ func (p *Plan) setCaps(c *spec.Container) (warnings []string, err error) {
 	}
 	p.Caps = want & mine
 	named, _, _ := parseCaps(c.Host.CapAdd)
-	for _, name := range capList(named &^ mine) {
+	for _, name := range CapNames(named &^ mine) {
 		warnings = append(warnings, fmt.Sprintf("tug itself does not have %s, so the container does not get it", name))
 	}
 	return warnings, nil
@@ -330,7 +330,7 @@ func (s security) filter(caps uint64, privileged bool) (filter, error) {
 		return defaultFilter(caps)
 	}
 	major, minor := sys.KernelVersion()
-	return compile(seccomp.ParseProfile([]byte(s.seccomp), runtime.GOARCH, capList(caps), [2]int{major, minor}))
+	return compile(seccomp.ParseProfile([]byte(s.seccomp), runtime.GOARCH, CapNames(caps), [2]int{major, minor}))
 }
 
 func compile(prof *seccomp.Profile, err error) (filter, error) {
@@ -368,7 +368,7 @@ func defaultFilter(caps uint64) (filter, error) {
 		return f, nil
 	}
 	major, minor := sys.KernelVersion()
-	f, err := compile(seccomp.Default(runtime.GOARCH, capList(caps), [2]int{major, minor}))
+	f, err := compile(seccomp.Default(runtime.GOARCH, CapNames(caps), [2]int{major, minor}))
 	if err != nil {
 		return filter{}, err
 	}
@@ -386,7 +386,7 @@ func rlimits(ulimits []spec.Ulimit) ([]plan.Rlimit, error) {
 	var all []plan.Rlimit
 	const nofile = "nofile"
 	for _, u := range ulimits {
-		n, ok := rlimitNumber(u.Name)
+		n, ok := RlimitNumber(u.Name)
 		if !ok {
 			return nil, errs.New(errs.Invalid, "invalid ulimit type: %s", u.Name)
 		}
@@ -397,7 +397,7 @@ func rlimits(ulimits []spec.Ulimit) ([]plan.Rlimit, error) {
 		all = slices.DeleteFunc(all, func(old plan.Rlimit) bool { return old.Resource == n })
 		all = append(all, r)
 	}
-	n, _ := rlimitNumber(nofile)
+	n, _ := RlimitNumber(nofile)
 	if !slices.ContainsFunc(all, func(r plan.Rlimit) bool { return r.Resource == n }) {
 		_, hard, err := sys.Limit(n)
 		if err != nil {
@@ -415,12 +415,9 @@ func limitValue(n int64) uint64 {
 	return uint64(n)
 }
 
-// RlimitNumber is the number of a limit by its name, as "nofile".
-func RlimitNumber(name string) (int, bool) { return rlimitNumber(name) }
-
-// rlimitNumber is the resource's number on all 64-bit Linux architectures but
-// mips, sparc and alpha.
-func rlimitNumber(name string) (int, bool) {
+// RlimitNumber is the number of a limit by its name, as "nofile", on all 64-bit
+// Linux architectures but mips, sparc and alpha.
+func RlimitNumber(name string) (int, bool) {
 	names := []string{
 		"cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as",
 		"locks", "sigpending", "msgqueue", "nice", "rtprio", "rttime",
