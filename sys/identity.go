@@ -166,19 +166,10 @@ func SetSeccomp(prog []byte, flags uint) error {
 	return nil
 }
 
-// SetSeccompListener is SetSeccomp for a filter whose notifications go to the
-// returned descriptor.
-func SetSeccompListener(prog []byte, flags uint) (int, error) {
-	if len(prog) == 0 || len(prog)%8 != 0 || len(prog)/8 > 4096 {
-		return -1, wrap("seccomp", "filter", unix.EINVAL)
-	}
-	fprog := unix.SockFprog{Len: uint16(len(prog) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(&prog[0]))}
-	flags |= unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
-	fd, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(flags), uintptr(unsafe.Pointer(&fprog)))
-	if errno != 0 {
-		return -1, wrap("seccomp", "filter", errno)
-	}
-	return int(fd), nil
+// SetSeccompListener is SetSeccomp for a filter whose notifications go to a new
+// descriptor of this process.
+func SetSeccompListener(prog []byte, flags uint) error {
+	return SetSeccomp(prog, flags|unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
 }
 
 // NewSessionKeyring gives the process a session keyring of its own, so that it

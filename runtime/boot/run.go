@@ -342,7 +342,7 @@ func (s *starter) setFilter() error {
 	if !s.plan.Listen {
 		return sys.SetSeccomp(s.plan.Seccomp, s.plan.FilterFlags)
 	}
-	if _, err := sys.SetSeccompListener(s.plan.Seccomp, s.plan.FilterFlags); err != nil {
+	if err := sys.SetSeccompListener(s.plan.Seccomp, s.plan.FilterFlags); err != nil {
 		return err
 	}
 	return plan.ReceiveGo(s.sock)
