@@ -104,14 +104,5 @@ func pollRead(src *os.File, block bool, move func(fd int) (int, error)) (int, er
 	return n, nil
 }
 
-// Buffered returns how many bytes wait in a pipe or socket (FIONREAD).
-func Buffered(f *os.File) int {
-	n, err := unix.IoctlGetInt(Fd(f), unix.TIOCINQ)
-	if err != nil {
-		return 0
-	}
-	return n
-}
-
 // SetPipeSize asks for a pipe buffer of n bytes and is content with less.
 func SetPipeSize(f *os.File, n int) { unix.FcntlInt(uintptr(Fd(f)), unix.F_SETPIPE_SZ, n) }

@@ -12,7 +12,6 @@ const (
 	ODirectory = unix.O_DIRECTORY
 	ONonblock  = unix.O_NONBLOCK
 	ONoctty    = unix.O_NOCTTY
-	ONofollow  = unix.O_NOFOLLOW
 )
 
 // Classic mount(2) flags.
@@ -24,7 +23,6 @@ const (
 	MsNoDev    = unix.MS_NODEV
 	MsNoExec   = unix.MS_NOEXEC
 	MsRemount  = unix.MS_REMOUNT
-	MsPrivate  = unix.MS_PRIVATE
 )
 
 // Further mount attributes.
@@ -35,10 +33,9 @@ const (
 
 // Filesystem magic numbers, as statfs(2) tells them.
 const (
-	MagicDevpts  = unix.DEVPTS_SUPER_MAGIC
-	MagicProc    = unix.PROC_SUPER_MAGIC
-	MagicTmpfs   = unix.TMPFS_MAGIC
-	MagicCgroup2 = unix.CGROUP2_SUPER_MAGIC
+	MagicDevpts = unix.DEVPTS_SUPER_MAGIC
+	MagicProc   = unix.PROC_SUPER_MAGIC
+	MagicTmpfs  = unix.TMPFS_MAGIC
 )
 
 // MoveMount moves the mount at path, with all below it, onto target.
