@@ -256,9 +256,8 @@ func (c *ociStarter) setScheduling() error {
 
 // setSysctls writes them where no mount of the container's can lead them astray.
 func (c *ociStarter) setSysctls() error {
-	swap := strings.NewReplacer(".", "/", "/", ".")
 	for _, o := range c.plan.Sysctls {
-		if err := c.writeProc("sys/"+swap.Replace(o.Key), o.Value); err != nil {
+		if err := c.writeProc(sysctlFile(o.Key), o.Value); err != nil {
 			return failf(125, "set sysctl %s=%s: %v", o.Key, o.Value, err)
 		}
 	}

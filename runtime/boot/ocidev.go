@@ -104,8 +104,8 @@ func (c *ociStarter) openConsole() (*os.File, error) {
 	return master, sys.AttachMount(tree, at, "")
 }
 
-// copyUp copies what a directory of the image holds into the new tmpfs that
-// will cover it. Nothing else runs in the container yet, and every step is by
+// copyUp copies what a directory of the image holds, and its owner and mode,
+// into the new tmpfs that will cover it. Nothing else runs in the container yet, and every step is by
 // descriptor all the same.
 func copyUp(from, to *os.File) error {
 	src, err := sys.Reopen(from)
@@ -162,9 +162,7 @@ func copyEntry(from, to *os.File, name string) error {
 			return err
 		}
 		defer dir.Close()
-		if err := copyUp(f, dir); err != nil {
-			return err
-		}
+		return copyUp(f, dir)
 	case fi.Mode().IsRegular():
 		if err := copyContent(f, to, name); err != nil {
 			return err

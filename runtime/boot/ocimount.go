@@ -344,7 +344,11 @@ func hostDevice(d *plan.Device) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = isDevice(tree, d); err == nil {
+	fi, err := tree.Stat()
+	if err == nil && !isDevice(fi, d) {
+		err = errors.New("the host has something else under this name")
+	}
+	if err == nil {
 		err = sys.MakePrivate(tree)
 	}
 	if err != nil {
@@ -352,18 +356,4 @@ func hostDevice(d *plan.Device) (*os.File, error) {
 		return nil, err
 	}
 	return tree, nil
-}
-
-// isDevice says why f is not the device d.
-func isDevice(f *os.File, d *plan.Device) error {
-	fi, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	isChar := fi.Mode()&os.ModeCharDevice != 0
-	if !ok || fi.Mode()&os.ModeDevice == 0 || isChar != (d.Kind == 'c') || st.Rdev != sys.DeviceNumber(d.Major, d.Minor) {
-		return errors.New("the host has something else under this name")
-	}
-	return nil
 }

@@ -140,15 +140,20 @@ func makeDeviceIn(root *os.File, d *plan.Device) error {
 	if serr != nil {
 		return serr
 	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	if kind := fi.Mode()&os.ModeCharDevice != 0; ok && fi.Mode()&os.ModeDevice != 0 && kind == (d.Kind == 'c') &&
-		st.Rdev == sys.DeviceNumber(d.Major, d.Minor) {
+	if isDevice(fi, d) {
 		return nil // made by an earlier start
 	}
-	if d.Kind == 'p' && fi.Mode()&os.ModeNamedPipe != 0 {
-		return nil
-	}
 	return err
+}
+
+// isDevice reports whether the file is the device d.
+func isDevice(fi os.FileInfo, d *plan.Device) bool {
+	if d.Kind == 'p' {
+		return fi.Mode()&os.ModeNamedPipe != 0
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	isChar := fi.Mode()&os.ModeCharDevice != 0
+	return ok && fi.Mode()&os.ModeDevice != 0 && isChar == (d.Kind == 'c') && st.Rdev == sys.DeviceNumber(d.Major, d.Minor)
 }
 
 // shown tells that the container sees all of /proc and /sys.
@@ -173,8 +178,8 @@ func (s *starter) unhide() error {
 		if !strings.HasPrefix(path, "/sys/") {
 			continue
 		}
-		// What was not there is not masked.
-		if err := sys.Unmount(path); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.EINVAL) {
+		// What was not there is not masked: no error.
+		if err := sys.Unmount(path); err != nil {
 			return err
 		}
 	}
@@ -217,19 +222,19 @@ func (s *starter) setKernel() error {
 	return sys.Mount("", "/proc/sys", "", noexec|sys.MsBind|sys.MsRemount|sys.MsReadOnly, "")
 }
 
-// setSysctl writes one. A slash in the name stands for a dot in a file's.
 func setSysctl(name, value string) error {
-	swap := strings.NewReplacer(".", "/", "/", ".")
-	f, err := os.OpenFile("/proc/sys/"+swap.Replace(name), os.O_WRONLY, 0)
+	f, err := os.OpenFile("/proc/"+sysctlFile(name), os.O_WRONLY, 0)
 	if err == nil {
 		_, err = f.WriteString(value)
 		f.Close()
 	}
-	var pe *os.PathError
-	if errors.As(err, &pe) {
-		return pe.Err
-	}
-	return err
+	return cause(err)
+}
+
+// sysctlFile is a sysctl's file below /proc. A slash in the name stands for a
+// dot in a file's.
+func sysctlFile(name string) string {
+	return "sys/" + strings.NewReplacer(".", "/", "/", ".").Replace(name)
 }
 
 // openTerminal makes the container's terminal in its own devpts and shows it
@@ -462,10 +467,5 @@ func writeOOMScore(adj int) error {
 	if err == nil && string(old) == want+"\n" {
 		return nil
 	}
-	err = os.WriteFile(file, []byte(want), 0)
-	var pe *os.PathError
-	if errors.As(err, &pe) {
-		return pe.Err
-	}
-	return err
+	return cause(os.WriteFile(file, []byte(want), 0))
 }
