@@ -27,10 +27,10 @@ type spawn struct {
 }
 
 // spawner makes processes from one thread of its own. A child inherits its
-// parent thread's cgroups, and a thread may move
-// itself cheaply: on cgroup v1 writing "0" to `tasks` needs no grace period,
-// while moving another process by cgroup.procs takes 7-12 ms of RCU. So
-// the thread enters the new cgroup, clones, and goes back to tug's own one.
+// parent thread's cgroups, and a thread may move itself cheaply: on cgroup v1
+// writing "0" to `tasks` needs no grace period, while moving another process by
+// cgroup.procs takes 7-12 ms of RCU. So the thread enters the new cgroup,
+// clones, and goes back to tug's own one.
 type spawner struct {
 	cg   *cgroups
 	jobs chan job

@@ -110,8 +110,8 @@ func vforkExec(c *Clone, fds []int32, cgroup int) (pid int, pidfd int, err error
 
 // vforkInChild is both processes. In the child it may neither grow the stack,
 // allocate nor return: it runs in the parent's memory, on the suspended
-// parent's stack (Clone.Apart: in a copy of both). report is how the child tells, through that memory, why it
-// failed.
+// parent's stack (Clone.Apart: in a copy of both). report is how the child
+// tells, through that memory, why it failed.
 //
 //go:noinline
 //go:norace

@@ -89,8 +89,9 @@ func protect(sock *os.File) {
 }
 
 // Init is `tug-init init LAYOUT [hostnet] [hostcgroup] [hostipc] [joinipc]`: it
-// becomes the first process of a container. It parks, with all done that does not depend on the container,
-// until a plan comes; it executes the program when told to.
+// becomes the first process of a container. It parks, with all done that does
+// not depend on the container, until a plan comes; it executes the program when
+// told to.
 func Init(args []string) int {
 	runtime.LockOSThread()
 	sock := os.NewFile(sockFd, "supervisor")

@@ -12,10 +12,10 @@ import (
 )
 
 // Enter is `tug-init enter FLAGS OOM init|exec ARG...`, for an exec with ARG
-// being [PRESERVED [joinuser]]: it makes a process in
-// the pid namespace of the process whose pidfd it inherits, with the clone
-// flags FLAGS, tells the supervisor which it is, and ends. For an exec it joins
-// the other namespaces first, and sets the OOM score adjustment.
+// being [PRESERVED [joinuser]]: it makes a process in the pid namespace of the
+// process whose pidfd it inherits, with the clone flags FLAGS, tells the
+// supervisor which it is, and ends. For an exec it joins the other namespaces
+// first, and sets the OOM score adjustment.
 //
 // It stands between the two because a process in that namespace is at the mercy
 // of a container with CAP_SYS_PTRACE, from the moment it is made: its root and

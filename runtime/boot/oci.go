@@ -13,10 +13,10 @@ import (
 	"tug/sys"
 )
 
-// OCI is `tug-init oci PRESERVED LAYOUT`: the first process of a container that an OCI
-// configuration describes. It does what Init does with the same means, but
-// nothing is mounted that is not listed, the host's mounts are there until the
-// hooks have run, and whoever starts the program comes later, by a socket.
+// OCI is `tug-init oci PRESERVED LAYOUT`: the first process of a container that
+// an OCI configuration describes. It does what Init does with the same means,
+// but nothing is mounted that is not listed, the host's mounts are there until
+// the hooks have run, and whoever starts the program comes later, by a socket.
 //
 // Started without a plan it only holds its namespaces until the other side
 // closes the socket.

@@ -216,9 +216,9 @@ func cause(err error) error {
 	return err
 }
 
-// run takes the last privileges away and executes the program. Only raw system
-// calls are made, so no thread is started that the container's limits, in
-// force by now, could refuse. It returns only on failure.
+// run takes the last privileges away and executes the program. But for hooks
+// only raw system calls are made, so no thread is started that the container's
+// limits, in force by now, could refuse. It returns only on failure.
 func (s *starter) run() error {
 	if err := s.drop(); err != nil {
 		return err

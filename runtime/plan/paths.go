@@ -17,9 +17,9 @@ const (
 	AsItIs   = "asitis"   // the OOM score adjustment
 )
 
-// Masked returns the paths a container must not see. They are Docker's: each
-// tells about, or reaches into, the machine rather than the container. Names
-// that end in "*" stand for one per processor.
+// Masked returns the paths a container must not see, but for ThermalThrottle's.
+// They are Docker's: each tells about, or reaches into, the machine rather than
+// the container.
 func Masked() []string {
 	return []string{
 		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",

@@ -38,9 +38,9 @@ import (
 )
 
 // Plan is one process to start. Descriptors travel beside it in the order:
-// rootfs (not for exec), those of standard input,
-// output and error that Stdio tells of, then the trees that Mounts name,
-// then with Box tug-box.
+// rootfs (not for exec), those of standard input, output and error that Stdio
+// tells of, the trees that Mounts name, and last with Box tug-box, with OCI the
+// socket that start connects to.
 type Plan struct {
 	Args   []string
 	Env    []string
@@ -143,10 +143,10 @@ type Rlimit struct {
 	Soft, Hard uint64
 }
 
-// Device is a node below /dev.
+// Device is a node, most often below /dev.
 type Device struct {
 	Path         string // absolute
-	Kind         byte   // 'c' or 'b'
+	Kind         byte   // 'c', 'b' or, of OCI's, 'p'
 	Major, Minor uint32
 	Mode         uint32
 	UID, GID     int
