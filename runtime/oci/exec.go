@@ -375,6 +375,9 @@ func (r *Runtime) Pids(id string) ([]int, error) {
 }
 
 // Update changes the resources of a container to those in a file, "-" being in.
+// Devices stay as they are: on version 1 of cgroups the list could only be made
+// anew, with all denied in between, and on version 2 a further filter could only
+// deny more.
 func (r *Runtime) Update(id, path string, in io.Reader) error {
 	res := new(specs.LinuxResources)
 	if err := readJSON(path, in, res); err != nil {
@@ -391,11 +394,6 @@ func (r *Runtime) Update(id, path string, in io.Reader) error {
 	g, err := c.group()
 	if err != nil {
 		return err
-	}
-	if len(res.Devices) > 0 {
-		if err := g.ConfineDevices(res.Devices); err != nil {
-			return err
-		}
 	}
 	return g.Apply(res)
 }

@@ -365,6 +365,31 @@ domain
 ` + machine + "\n4\n")
 }
 
+// update changes limits, and no devices, which may come with them.
+func TestOCIUpdate(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t, "sleep 1000")
+	major, minor, pids := int64(241), int64(7), int64(40) // of no driver
+	b.spec.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/mine", Type: "c", Major: major, Minor: minor}}
+	rules := []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}, {Allow: true, Type: "c", Major: &major, Minor: &minor, Access: "r"}}
+	b.spec.Linux.Resources = &specs.LinuxResources{Devices: rules}
+	b.create()
+	b.ok("start", "c")
+	file := filepath.Join(b.g.dir, "resources")
+	text, err := json.Marshal(&specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &pids}, Devices: rules[:1]})
+	if err == nil {
+		err = os.WriteFile(file, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 100 { // version 2 of cgroups takes 64 filters
+		b.ok("update", "-r", file, "c")
+	}
+	same(t, "after update", b.ok("exec", "c", "sh", "-c", `cd /sys/fs/cgroup; cat pids.max 2>/dev/null || cat pids/pids.max
+(: </dev/mine) 2>&1 | grep -c 'not permitted'; exit 0`), "40\n0")
+}
+
 // Inheritable capabilities alone outlive the change of the user as well.
 func TestOCIInheritable(t *testing.T) {
 	t.Parallel()
