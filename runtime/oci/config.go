@@ -239,11 +239,7 @@ func validateHooks(s *specs.Spec) error {
 // validateSysctls refuses what would set the host's value.
 func validateSysctls(s *specs.Spec) error {
 	for name := range s.Linux.Sysctl {
-		dotted := name
-		if strings.Contains(name, "/") && !strings.Contains(name, ".") {
-			dotted = strings.ReplaceAll(name, "/", ".")
-		}
-		t := runtime.SysctlNamespace(dotted)
+		t := runtime.SysctlNamespace(dotted(name))
 		if t == "" {
 			return invalid("linux.sysctl: %q is the machine's and not a container's", name)
 		}
@@ -253,6 +249,16 @@ func validateSysctls(s *specs.Spec) error {
 		}
 	}
 	return nil
+}
+
+// dotted is a sysctl's name with dots between its parts, as plans have it. Like
+// sysctl(8) it goes by the first separator, so that a part may have the other
+// one in it: net/ipv4/conf/eth0.1/rp_filter is net.ipv4.conf.eth0/1.rp_filter.
+func dotted(name string) string {
+	if i := strings.IndexAny(name, "./"); i >= 0 && name[i] == '/' {
+		return strings.NewReplacer("/", ".", ".", "/").Replace(name)
+	}
+	return name
 }
 
 // isOwn reports whether a namespace to join is the caller's own.

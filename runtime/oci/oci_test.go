@@ -76,6 +76,7 @@ func TestValidate(t *testing.T) {
 		}, "timeout"},
 		"sysctl of the host": {func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"kernel.panic": "1"} }, "machine"},
 		"sysctl that leaves": {func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"net.//.kernel.panic": "1"} }, "machine"},
+		"sysctl that climbs": {func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"net/../kernel/panic": "1"} }, "machine"},
 		"sysctl, own namespace": {func(s *specs.Spec) {
 			s.Linux.Namespaces[1].Path = "/proc/self/ns/net"
 			s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1"}
@@ -139,6 +140,18 @@ func TestEveryFeatureParses(t *testing.T) {
 			if d.Value != "" || !strings.Contains(" "+strings.Join(fsFlags(), " ")+" ", " "+d.Key+" ") {
 				t.Errorf("%s is taken for an option of the file system", o)
 			}
+		}
+	}
+}
+
+func TestDotted(t *testing.T) {
+	for given, want := range map[string]string{
+		"net.ipv4.ip_forward": "net.ipv4.ip_forward", "net/ipv4/ip_forward": "net.ipv4.ip_forward",
+		"net.ipv4.conf.eth0/1.rp_filter": "net.ipv4.conf.eth0/1.rp_filter", "net/ipv4/conf/eth0.1/rp_filter": "net.ipv4.conf.eth0/1.rp_filter",
+		"plain": "plain", "": "",
+	} {
+		if got := dotted(given); got != want {
+			t.Errorf("%q is %s, want %s", given, got, want)
 		}
 	}
 }

@@ -69,11 +69,7 @@ func (b *builder) build() error {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.Sysctl)) {
-		key := name
-		if strings.Contains(name, "/") && !strings.Contains(name, ".") {
-			key = strings.ReplaceAll(name, "/", ".")
-		}
-		p.Sysctls = append(p.Sysctls, plan.Option{Key: key, Value: l.Sysctl[name]})
+		p.Sysctls = append(p.Sysctls, plan.Option{Key: dotted(name), Value: l.Sysctl[name]})
 	}
 	if err := b.openRoot(); err != nil {
 		return err
