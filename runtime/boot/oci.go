@@ -225,33 +225,10 @@ func (c *ociStarter) enter() (master *os.File, err error) {
 			return nil, failf(125, "set the propagation of the root file system: %v", err)
 		}
 	}
-	if err := c.setScheduling(); err != nil {
-		return nil, err
-	}
 	if err := c.ready(c.root, c.std); err != nil {
 		return nil, err
 	}
 	return master, checkLabels(c.procfs, c.plan.Exec)
-}
-
-// setScheduling sets what belongs to this thread and survives execve.
-func (c *ociStarter) setScheduling() error {
-	if p := c.oci.Personality; p != nil {
-		if err := sys.SetPersonality(*p); err != nil {
-			return err
-		}
-	}
-	if p := c.oci.Scheduling; p != nil {
-		if err := sys.SetScheduling(0, *p); err != nil {
-			return failf(125, "set the scheduler: %v", err)
-		}
-	}
-	if p := c.oci.IOPriority; p != nil {
-		if err := sys.SetIOPriority(0, p[0], p[1]); err != nil {
-			return failf(125, "set the I/O priority: %v", err)
-		}
-	}
-	return nil
 }
 
 // setSysctls writes them where no mount of the container's can lead them astray.

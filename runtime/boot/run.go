@@ -15,7 +15,10 @@ import (
 // in the container's mounts: user, limits, session and terminal, working
 // directory, program. root is "/".
 func (s *starter) ready(root *os.File, std stdio) error {
-	var err error
+	err := s.setScheduling()
+	if err != nil {
+		return err
+	}
 	if s.user, err = s.who(root); err != nil {
 		return err
 	}
@@ -49,6 +52,26 @@ func (s *starter) ready(root *os.File, std stdio) error {
 	s.program, err = lookProgram(s.plan.Args[0], getenv(s.env, "PATH"))
 	sys.SetFSIDs(0, 0)
 	return err
+}
+
+// setScheduling sets what belongs to this thread and survives execve.
+func (s *starter) setScheduling() error {
+	if p := s.plan.Personality; p != nil {
+		if err := sys.SetPersonality(*p); err != nil {
+			return err
+		}
+	}
+	if p := s.plan.Scheduling; p != nil {
+		if err := sys.SetScheduling(0, *p); err != nil {
+			return failf(125, "set the scheduler: %v", err)
+		}
+	}
+	if p := s.plan.IOPriority; p != nil {
+		if err := sys.SetIOPriority(0, p[0], p[1]); err != nil {
+			return failf(125, "set the I/O priority: %v", err)
+		}
+	}
+	return nil
 }
 
 // who is who the program runs as.

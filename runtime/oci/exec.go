@@ -73,7 +73,7 @@ func (r *Runtime) Exec(o ExecOptions) (pid int, master *os.File, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	e := &execer{container: c, o: o, filter: spec.Linux.Seccomp}
+	e := &execer{container: c, o: o, linux: spec.Linux}
 	defer func() { sys.CloseAll([]*os.File{e.sock, e.pidfd}) }()
 	master, err = e.run()
 	if err != nil && e.pid != 0 {
@@ -86,15 +86,15 @@ func (r *Runtime) Exec(o ExecOptions) (pid int, master *os.File, err error) {
 // execer executes one program.
 type execer struct {
 	*container
-	o      ExecOptions
-	filter *specs.LinuxSeccomp
-	sock   *os.File
-	pid    int
-	pidfd  *os.File
+	o     ExecOptions
+	linux *specs.Linux // of the container's configuration
+	sock  *os.File
+	pid   int
+	pidfd *os.File
 }
 
 func (e *execer) run() (master *os.File, err error) {
-	p, err := processPlan(e.o.Process, e.filter, e.r.Warn)
+	p, err := processPlan(e.o.Process, e.linux, e.r.Warn)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func (e *execer) finish(master *os.File, listen bool) error {
 		return e.lost(err)
 	}
 	if listen {
-		if err := e.passListener(e.filter, e.pid, e.sock, e.hookState(specs.StateRunning)); err != nil {
+		if err := e.passListener(e.linux.Seccomp, e.pid, e.sock, e.hookState(specs.StateRunning)); err != nil {
 			return err
 		}
 	}

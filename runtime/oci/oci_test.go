@@ -239,7 +239,7 @@ func FuzzConfig(f *testing.F) {
 			_, _ = parseOptions(&s.Mounts[i])
 		}
 		if s.Process != nil {
-			_, _ = processPlan(s.Process, nil, func(string) {})
+			_, _ = processPlan(s.Process, s.Linux, func(string) {})
 		}
 		_ = cgroupPath(s, "id")
 	})

@@ -37,7 +37,7 @@ func (b *builder) close() { sys.CloseAll(append(b.trees, b.root)) }
 // build makes the plan.
 func (b *builder) build() error {
 	l := b.spec.Linux
-	p, err := processPlan(b.spec.Process, l.Seccomp, b.warn)
+	p, err := processPlan(b.spec.Process, l, b.warn)
 	if err != nil {
 		return err
 	}
@@ -52,21 +52,8 @@ func (b *builder) build() error {
 	if h := b.spec.Hooks; h != nil {
 		p.OCI.CreateContainer, p.OCI.StartContainer = hooksOf(h.CreateContainer), hooksOf(h.StartContainer)
 	}
-	if l.Personality != nil {
-		persona := uint64(sys.PersonalityLinux)
-		if l.Personality.Domain == specs.PerLinux32 {
-			persona = sys.PersonalityLinux32
-		}
-		p.OCI.Personality = &persona
-	}
 	if size := b.spec.Process.ConsoleSize; size != nil {
 		p.OCI.Rows, p.OCI.Cols = uint16(min(size.Height, math.MaxUint16)), uint16(min(size.Width, math.MaxUint16))
-	}
-	if p.OCI.Scheduling, err = scheduling(b.spec.Process.Scheduler); err != nil {
-		return err
-	}
-	if p.OCI.IOPriority, err = ioPriority(b.spec.Process.IOPriority); err != nil {
-		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.Sysctl)) {
 		p.Sysctls = append(p.Sysctls, plan.Option{Key: dotted(name), Value: l.Sysctl[name]})
@@ -146,8 +133,8 @@ func (b *builder) addDevices() {
 
 // processPlan is the part of a plan that is about a process, a container's
 // first one or that of an exec.
-func processPlan(proc *specs.Process, filter *specs.LinuxSeccomp, warn func(string)) (*plan.Plan, error) {
-	p := &plan.Plan{
+func processPlan(proc *specs.Process, l *specs.Linux, warn func(string)) (p *plan.Plan, err error) {
+	p = &plan.Plan{
 		Args: proc.Args, Env: slices.Clone(proc.Env), Cwd: filepath.Clean(proc.Cwd), Tty: proc.Terminal,
 		NoNewPrivs: proc.NoNewPrivileges, Umask: 0o022,
 		Exec:   plan.Labels{AppArmor: proc.ApparmorProfile, SELinux: proc.SelinuxLabel},
@@ -166,10 +153,23 @@ func processPlan(proc *specs.Process, filter *specs.LinuxSeccomp, warn func(stri
 		n, _ := rlimitNumber(l.Type)
 		p.Rlimits = append(p.Rlimits, plan.Rlimit{Name: l.Type, Resource: n, Soft: l.Soft, Hard: l.Hard})
 	}
+	if l.Personality != nil {
+		persona := uint64(sys.PersonalityLinux)
+		if l.Personality.Domain == specs.PerLinux32 {
+			persona = sys.PersonalityLinux32
+		}
+		p.Personality = &persona
+	}
+	if p.Scheduling, err = scheduling(proc.Scheduler); err != nil {
+		return nil, err
+	}
+	if p.IOPriority, err = ioPriority(proc.IOPriority); err != nil {
+		return nil, err
+	}
+	filter := l.Seccomp
 	if filter == nil {
 		return p, nil
 	}
-	var err error
 	p.Seccomp, p.FilterFlags, err = runtime.CompileSeccomp(filter)
 	p.Listen = filter.ListenerPath != "" && slices.ContainsFunc(filter.Syscalls, func(c specs.LinuxSyscall) bool { return c.Action == specs.ActNotify })
 	return p, err

@@ -1,7 +1,5 @@
 package plan
 
-import "tug/sys"
-
 // Identity is who a program runs as, in numbers.
 type Identity struct {
 	UID, GID uint32
@@ -47,9 +45,6 @@ type OCI struct {
 	NewCgroupNS bool
 	NewNet      bool // a network namespace of its own
 	Rows, Cols  uint16
-	Personality *uint64
-	Scheduling  *sys.Scheduling
-	IOPriority  *[2]int // class, priority
 
 	CreateContainer, StartContainer []Hook
 	State                           State // for the hooks, but for pid and status

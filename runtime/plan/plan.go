@@ -68,6 +68,10 @@ type Plan struct {
 	FinalCPUs []int     `json:",omitempty"` // of the program alone
 	Preserve  int       `json:",omitempty"` // this many descriptors from 3 on are the program's, too
 
+	Personality *uint64         `json:",omitempty"`
+	Scheduling  *sys.Scheduling `json:",omitempty"`
+	IOPriority  *[2]int         `json:",omitempty"` // class, priority
+
 	// The rest is for containers, not for exec.
 	Hostname   string   `json:",omitempty"`
 	Domainname string   `json:",omitempty"`

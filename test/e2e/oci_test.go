@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -173,6 +174,8 @@ func TestOCILifecycle(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, "echo started; sleep 1000")
 	b.spec.Annotations = map[string]string{"a": "b"}
+	b.spec.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedBatch, Nice: 4}
+	b.spec.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux32}
 	pidFile := filepath.Join(b.g.dir, "pid")
 	out := b.create("--pid-file", pidFile)
 	s := b.status(specs.StateCreated)
@@ -203,6 +206,8 @@ func TestOCILifecycle(t *testing.T) {
 	if r := b.do("exec", "--user", "5:6", "--cwd", "/tmp", "-e", "A=B", "c", "sh", "-c", "id -u; id -g; pwd; echo $A; exit 7"); r.code != 7 || r.stdout != "5\n6\n/tmp\nB\n" {
 		t.Error(r)
 	}
+	same(t, "nice and policy of an exec", b.ok("exec", "c", "cut", "-d ", "-f19,41", "/proc/self/stat"), "4 3")
+	same(t, "machine of an exec", b.ok("exec", "c", "uname", "-m"), machine32())
 	b.g.fails(255, b.args("exec", "c", "nosuch"), "executable file not found")
 	b.ok("pause", "c")
 	b.status("paused")
@@ -217,6 +222,14 @@ func TestOCILifecycle(t *testing.T) {
 	b.fails("does not exist", "delete", "c")
 	b.ok("delete", "--force", "c")
 	b.fails("invalid container ID", "state", "../c")
+}
+
+// machine32 is the name of this machine as the personality LINUX32 has it.
+func machine32() string {
+	if runtime.GOARCH == "arm64" {
+		return "armv8l"
+	}
+	return "i686"
 }
 
 func TestOCIFailedStarts(t *testing.T) {
@@ -341,7 +354,7 @@ grep -E 'Cap(Inh|Prm|Eff|Bnd|Amb)|NoNew' /proc/self/status | tr -s '\t' ' '; cat
 cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax; cat /proc/self/personality 2>/dev/null || uname -m; ls /proc/self/fd | wc -w`)
 	machine := "00000008"
 	if _, err := os.Stat("/proc/self/personality"); err != nil {
-		machine = "i686"
+		machine = machine32()
 	}
 	b.says(`1234
 2345
