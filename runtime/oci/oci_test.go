@@ -188,6 +188,15 @@ func TestBrokenContainer(t *testing.T) {
 	if err := r.Kill("half", 9, false); !errs.Is(err, errs.Conflict) {
 		t.Errorf("kill: %v", err)
 	}
+	// As of a create that ended while it looked whether the cgroup is another's.
+	if err := os.WriteFile(filepath.Join(r.Root, "half", fileRecord), []byte(`{"id":"half","cgroup":"/tug-of-others"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, all := range []bool{false, true} {
+		if err := r.Kill("half", 15, all); !errs.Is(err, errs.Conflict) {
+			t.Errorf("kill (all: %t) with a cgroup that is not its own: %v", all, err)
+		}
+	}
 	if err := r.Delete("half", false); err != nil {
 		t.Error(err)
 	}

@@ -147,7 +147,7 @@ func (r *Runtime) Kill(id string, sig syscall.Signal, all bool) error {
 	}
 	status := c.status()
 	g, gerr := c.group()
-	if all && gerr == nil {
+	if all && gerr == nil && c.rec.Grouped {
 		return g.Signal(sig)
 	}
 	if status == specs.StateStopped || status == specs.StateCreating && c.rec.Pid == 0 {
