@@ -227,7 +227,7 @@ func (c *container) beingMade() bool {
 	if c.lock != nil {
 		return false // it is ours
 	}
-	free, err := sys.TryLock(f, true)
+	free, err := sys.TryLock(f, false) // shared: others may be asking, too
 	return err == nil && !free
 }
 
