@@ -13,21 +13,14 @@ import (
 	"tug/sys"
 )
 
-// loadBundle reads and checks the configuration of a bundle and returns it with
-// the bundle's absolute path.
-func loadBundle(bundle string) (*specs.Spec, string, error) {
-	if bundle == "" {
-		bundle = "."
-	}
-	bundle, err := filepath.Abs(bundle)
+// loadBundle reads and checks the configuration of a bundle, an absolute path,
+// and returns it with its text.
+func loadBundle(bundle string) (*specs.Spec, []byte, error) {
+	s, text, err := readConfig(filepath.Join(bundle, "config.json"))
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
-	s, err := readConfig(filepath.Join(bundle, "config.json"))
-	if err != nil {
-		return nil, "", err
-	}
-	return s, bundle, validate(s)
+	return s, text, validate(s)
 }
 
 // validate refuses what the specification forbids and what tug cannot do.

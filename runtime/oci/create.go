@@ -33,7 +33,11 @@ type CreateOptions struct {
 // first process is this process's child, and when this one ends that of whoever
 // takes its orphans. It returns the terminal's master with o.Terminal.
 func (r *Runtime) Create(o CreateOptions) (master *os.File, err error) {
-	spec, bundle, err := loadBundle(o.Bundle)
+	bundle, err := filepath.Abs(o.Bundle) // "" is the working directory
+	if err != nil {
+		return nil, err
+	}
+	spec, text, err := loadBundle(bundle)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +59,7 @@ func (r *Runtime) Create(o CreateOptions) (master *os.File, err error) {
 		Version: Version, ID: o.ID, Bundle: bundle, Annotations: spec.Annotations,
 		Cgroup: cgroupPath(spec, o.ID), Created: time.Now().UTC(),
 	}
-	m := &maker{container: c, spec: spec, o: o}
+	m := &maker{container: c, spec: spec, text: text, o: o}
 	master, err = m.make()
 	if err != nil {
 		m.undo()
@@ -110,6 +114,7 @@ func (r *Runtime) reserve(id string) (*container, error) {
 type maker struct {
 	*container
 	spec   *specs.Spec
+	text   []byte // of spec
 	o      CreateOptions
 	b      *builder
 	group  *runtime.Group
@@ -119,11 +124,7 @@ type maker struct {
 }
 
 func (m *maker) make() (master *os.File, err error) {
-	text, err := readBounded(filepath.Join(m.rec.Bundle, "config.json"))
-	if err == nil {
-		err = state.Replace(m.path(fileConfig), text, false)
-	}
-	if err != nil {
+	if err := state.Replace(m.path(fileConfig), m.text, false); err != nil {
 		return nil, err
 	}
 	self, err := openSelf(m.r.InitPath, m.o.Preserve)

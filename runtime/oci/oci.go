@@ -189,7 +189,8 @@ func (c *container) save() error {
 
 // config reads the configuration as it was at create.
 func (c *container) config() (*specs.Spec, error) {
-	return readConfig(c.path(fileConfig))
+	s, _, err := readConfig(c.path(fileConfig))
+	return s, err
 }
 
 func (c *container) group() (*runtime.Group, error) { return runtime.OpenGroup(c.rec.Cgroup) }
@@ -299,16 +300,15 @@ func (r *Runtime) List() ([]*State, error) {
 // maxConfig bounds a config.json.
 const maxConfig = 16 << 20
 
-func readConfig(path string) (*specs.Spec, error) {
-	b, err := readBounded(path)
-	if err != nil {
-		return nil, err
+func readConfig(path string) (s *specs.Spec, text []byte, err error) {
+	if text, err = readBounded(path); err != nil {
+		return nil, nil, err
 	}
-	s := new(specs.Spec)
-	if err := json.Unmarshal(b, s); err != nil {
-		return nil, errs.New(errs.Invalid, "read %s: %w", path, err)
+	s = new(specs.Spec)
+	if err := json.Unmarshal(text, s); err != nil {
+		return nil, nil, errs.New(errs.Invalid, "read %s: %w", path, err)
 	}
-	return s, nil
+	return s, text, nil
 }
 
 func readBounded(path string) ([]byte, error) {
