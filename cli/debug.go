@@ -101,7 +101,8 @@ func (a *app) debugImage(e *engine.Engine, name string, x spec.ExecSpec) error {
 	r := container.Request{
 		Image: name, Box: true, Entrypoint: &[]string{}, Cmd: x.Args, Env: x.Env, User: orElse(x.User, "0:0"), WorkingDir: x.WorkingDir,
 		Tty: x.Tty, OpenStdin: x.Stdin, StdinOnce: x.Stdin, AttachIn: x.Stdin, AttachOut: true, AttachErr: true,
-		Host: spec.HostConfig{AutoRemove: true, Privileged: x.Privileged},
+		Healthcheck: &spec.Healthcheck{Test: []string{"NONE"}}, // the image's is about its own program
+		Host:        spec.HostConfig{AutoRemove: true, Privileged: x.Privileged},
 	}
 	e.Containers.Warm()
 	c, warnings, err := e.Create(a.ctx, r, engine.Pulling{Policy: engine.PullNever})
