@@ -96,7 +96,7 @@ func setupOCI(a *app, fs *pflag.FlagSet) func([]string) error {
 		err := o.dispatch(args, *systemd)
 		var e *exitError
 		if err != nil && (!errors.As(err, &e) || e.err != nil) {
-			o.record("error", errorLine(err))
+			o.record("error", message(err))
 		}
 		return err
 	}
@@ -144,15 +144,8 @@ func (o *ociApp) printVerbs() error {
 	return w.Flush()
 }
 
-func errorLine(err error) string {
-	if hint := errs.HintOf(err); hint != "" {
-		return err.Error() + "; " + hint
-	}
-	return err.Error()
-}
-
 func (o *ociApp) warn(s string) {
-	fmt.Fprintf(o.Err, "WARNING: %s\n", oneLine(s))
+	o.app.warn(s)
 	o.record("warning", s)
 }
 
@@ -319,6 +312,8 @@ func setupOCIPs(o *ociApp, fs *pflag.FlagSet) func([]string) error {
 			return err
 		case *format == "json":
 			return o.printJSON(pids)
+		case *format != "table":
+			return usageError(1, "tug oci ps", fmt.Errorf("invalid --format %q", *format))
 		}
 		if err := o.printf("%-8s %s\n", "PID", "CMD"); err != nil {
 			return err
