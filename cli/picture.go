@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"math/bits"
 	"sort"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"tug/container"
 	"tug/image"
+	"tug/runtime"
 	"tug/spec"
 )
 
@@ -433,7 +433,7 @@ func (p *picture) namespaces(x *container.Explained) {
 }
 
 func (p *picture) privileges(x *container.Explained) {
-	text := fmt.Sprintf("%d of root's %d capabilities", bits.OnesCount64(x.Caps&(1<<41-1)), 41)
+	text := fmt.Sprintf("%d of root's %d capabilities", len(runtime.CapNames(x.Caps)), len(runtime.Capabilities()))
 	if x.Host.Privileged {
 		text = "privileged: " + text
 	}
