@@ -62,7 +62,7 @@ func (a *app) timing() (*startTiming, error) {
 // loaded notes how main was reached.
 func (a *app) loaded() { a.loading, a.began = sys.ProcessorTime(), time.Now() }
 
-// tell prints the timing, when there is one and the start was not refused.
+// tell prints the timing, when there is one.
 func (a *app) tell(t *startTiming) {
 	if t != nil {
 		fmt.Fprint(a.Err, t)
