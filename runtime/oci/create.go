@@ -69,7 +69,7 @@ func (r *Runtime) Create(o CreateOptions) (master *os.File, err error) {
 }
 
 // cgroupPath is that of the configuration, or one below tug's own for OCI
-// containers, which is never removed with one of them.
+// containers, which goes with the last of them.
 func cgroupPath(s *specs.Spec, id string) string {
 	p := s.Linux.CgroupsPath
 	switch {
