@@ -34,6 +34,9 @@ func TestTarEscapes(t *testing.T) {
 		{Name: "file", Typeflag: tar.TypeSymlink, Linkname: outside + "/kept"},
 		{Name: "file", Typeflag: tar.TypeReg, Size: 1},
 		{Name: "hard", Typeflag: tar.TypeLink, Linkname: "link/kept"},
+		{Name: "again", Typeflag: tar.TypeLink, Linkname: "link"},
+		{Name: "again/f", Typeflag: tar.TypeReg, Size: 1},
+		{Name: "again/", Typeflag: tar.TypeDir, Mode: 0o777},
 		{Name: "hard2", Typeflag: tar.TypeLink, Linkname: "../outside/kept"},
 		{Name: "fine", Typeflag: tar.TypeReg, Size: 1},
 	} {

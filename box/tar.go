@@ -186,17 +186,21 @@ func (x *archiving) add(w *tar.Writer, name string, own os.FileInfo) error {
 	} else if st.Nlink > 1 {
 		x.seen[id] = h.Name
 	}
+	var f *os.File
+	if h.Typeflag == tar.TypeReg {
+		if f, err = os.Open(name); err != nil {
+			x.c.fail(err) // the others can be
+			delete(x.seen, id)
+			return nil
+		}
+		defer f.Close()
+	}
 	if x.verbose {
 		fmt.Fprintln(x.c.err, printable(h.Name))
 	}
-	if err := w.WriteHeader(h); err != nil || h.Typeflag != tar.TypeReg {
+	if err := w.WriteHeader(h); err != nil || f == nil {
 		return err
 	}
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
 	_, err = io.CopyN(w, f, h.Size)
 	if errors.Is(err, io.EOF) {
 		err = fmt.Errorf("%s got shorter while it was read", name)
@@ -385,6 +389,9 @@ func (x *archiving) extract(h *tar.Header, r io.Reader) error {
 		old, perr := x.place(h.Linkname)
 		if perr != nil {
 			return perr
+		}
+		if x.links[old] { // linkat(2) does not follow it: this is a link like it
+			x.links[name] = true
 		}
 		return os.Link(old, name)
 	case tar.TypeFifo:
