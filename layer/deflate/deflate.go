@@ -516,9 +516,12 @@ func (z *inflater) fast() error {
 		}
 		op += length
 	}
-	// Whole bytes that were read too early go back.
-	ip -= int(n >> 3)
-	n &= 7
-	z.ip, z.op, z.bits, z.n = ip, op, bits&(1<<n-1), n
+	z.giveBack(ip, op, bits, n)
 	return err
+}
+
+// giveBack ends fast: whole bytes that were read too early go back.
+func (z *inflater) giveBack(ip, op int, bits uint64, n uint) {
+	z.ip, z.op, z.n = ip-int(n>>3), op, n&7
+	z.bits = bits & (1<<z.n - 1)
 }
