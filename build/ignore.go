@@ -3,8 +3,6 @@
 package build
 
 import (
-	"errors"
-	"fmt"
 	"io"
 
 	"github.com/moby/patternmatcher"
@@ -50,14 +48,14 @@ func ReadIgnore(r io.Reader) (*Ignore, error) {
 
 // Ignored reports whether the file at path, relative to the context and with
 // slashes, is left out. A file in a directory that is left out is, too, unless
-// an exception brings it back.
+// an exception brings it back. Errors are of class Invalid.
 func (i *Ignore) Ignored(path string) (bool, error) {
 	if i == nil || i.matcher == nil {
 		return false, nil
 	}
 	ignored, err := i.matcher.MatchesOrParentMatches(path)
 	if err != nil {
-		return false, fmt.Errorf(".dockerignore: %w", errors.Unwrap(err))
+		return false, errs.New(errs.Invalid, ".dockerignore: %v", err)
 	}
 	return ignored, nil
 }
