@@ -77,6 +77,9 @@ func TestHostileNames(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "a\x1b[2Jb"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if got := filesIn(dir, "", ""); got != nil {
+		t.Errorf("completes %q", got)
+	}
 	_, errs, code := runBox(t, "cd "+dir+"; rm *; cat *; cp * x", "")
 	if code != 1 || strings.Contains(errs, "\x1b") || !strings.Contains(errs, "a?[2Jb") {
 		t.Errorf("%d %q", code, errs)
@@ -102,16 +105,19 @@ func TestModes(t *testing.T) {
 		{0o644, "+X", true, 0o755},
 		{0o755, "u+s", false, 0o4755},
 		{0o755, "+t", true, 0o1755},
+		{0o444, "+w", false, 0o644},
+		{0o444, "a+w", false, 0o666},
+		{0o666, "-w", false, 0o466},
 		{0o7777, "ug-s", false, 0o1777},
 		{0o640, "o=g-r", false, 0o640},
 	} {
-		got, err := newMode(tt.old, tt.mode, tt.dir)
+		got, err := newMode(tt.old, tt.mode, tt.dir, 0o022)
 		if err != nil || got != tt.want {
 			t.Errorf("%o %s: %o, want %o: %v", tt.old, tt.mode, got, tt.want, err)
 		}
 	}
 	for _, bad := range []string{"", "8", "u", "x+", "u+q", "77777"} {
-		if _, err := newMode(0, bad, false); err == nil {
+		if _, err := newMode(0, bad, false, 0); err == nil {
 			t.Errorf("%q is a mode", bad)
 		}
 	}

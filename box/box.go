@@ -38,7 +38,8 @@ type call struct {
 	in   io.Reader
 	out  *bufio.Writer
 	err  io.Writer
-	code int // set by fail
+	code int  // set by fail
+	live bool // the output is a terminal
 }
 
 // applet is one program.
@@ -116,7 +117,7 @@ func Main(argv []string) int {
 		return become(append([]string{name}, args...))
 	}
 	setName(name)
-	c := &call{name: name, args: args, in: os.Stdin, out: bufio.NewWriterSize(os.Stdout, 32<<10), err: os.Stderr}
+	c := &call{name: name, args: args, in: os.Stdin, out: bufio.NewWriterSize(os.Stdout, 32<<10), err: os.Stderr, live: sys.IsTerminal(1)}
 	return c.run(a)
 }
 
@@ -173,18 +174,19 @@ func printable(s string) string {
 
 // shown is a name as it is written to the output: as it is, but for terminals.
 func (c *call) shown(name string) string {
-	if c.terminal() {
+	if c.live {
 		return printable(name)
 	}
 	return name
 }
 
-// terminal reports whether the output is one.
-func (c *call) terminal() bool {
-	return c.err == io.Writer(os.Stderr) && sys.IsTerminal(1)
+// printf writes to the output; a line is seen at once where somebody looks.
+func (c *call) printf(format string, args ...any) {
+	fmt.Fprintf(c.out, format, args...)
+	if c.live && strings.HasSuffix(format, "\n") {
+		c.out.Flush()
+	}
 }
-
-func (c *call) printf(format string, args ...any) { fmt.Fprintf(c.out, format, args...) }
 
 // flags returns an empty set of flags.
 func (c *call) flags() *pflag.FlagSet {

@@ -255,7 +255,7 @@ func mount(c *call) int {
 		all, err := mounts()
 		for _, m := range all {
 			if (*t == "" || m.kind == *t) && (len(rest) == 0 || m.target == rest[0]) {
-				c.printf("%s on %s type %s (%s)\n", c.shown(m.source), c.shown(m.target), m.kind, m.options)
+				c.printf("%s on %s type %s (%s)\n", c.shown(m.source), c.shown(m.target), m.kind, c.shown(m.options))
 			}
 		}
 		if err != nil {

@@ -153,6 +153,9 @@ func filesIn(dir, lead, prefix string) []string {
 		if !strings.HasPrefix(name, prefix) || prefix == "" && strings.HasPrefix(name, ".") {
 			continue
 		}
+		if printable(name) != name {
+			continue // it would be echoed, and somebody else chose it
+		}
 		if fi, err := os.Stat(path.Join(dir, name)); err == nil && fi.IsDir() && lead+dir != "" {
 			name += "/"
 		}

@@ -125,11 +125,15 @@ func (x *copier) copy(from, to string) {
 		return
 	}
 	old, oldErr := os.Lstat(to)
+	same := oldErr == nil && os.SameFile(old, fi)
+	if end, err := os.Stat(to); err == nil && os.SameFile(end, fi) {
+		same = true // a link to it: writing there would empty it first
+	}
 	switch {
 	case fi.IsDir() && !x.recursive:
 		x.c.failf("%s is a directory; copy it with -r", from)
 		return
-	case oldErr == nil && os.SameFile(old, fi):
+	case same:
 		x.c.failf("%s and %s are the same file", from, to)
 		return
 	case oldErr == nil && !old.IsDir() && (x.keep || x.newer && !fi.ModTime().After(old.ModTime())):
@@ -218,13 +222,17 @@ func (x *copier) attributes(to string, fi fs.FileInfo) {
 	if !ok {
 		return
 	}
-	if err := os.Lchown(to, int(st.Uid), int(st.Gid)); err != nil && !errors.Is(err, fs.ErrPermission) {
+	mode := fi.Mode() &^ fs.ModeType
+	switch err := os.Lchown(to, int(st.Uid), int(st.Gid)); {
+	case errors.Is(err, fs.ErrPermission):
+		mode &^= fs.ModeSetuid | fs.ModeSetgid // these would be the copying one's rights
+	case err != nil:
 		x.c.fail(err)
 	}
 	if fi.Mode()&fs.ModeSymlink != 0 {
 		return
 	}
-	err := os.Chmod(to, fi.Mode()&^fs.ModeType)
+	err := os.Chmod(to, mode)
 	if err == nil {
 		err = os.Chtimes(to, time.Unix(st.Atim.Unix()), fi.ModTime())
 	}

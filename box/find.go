@@ -223,6 +223,9 @@ func (f *finding) plain(word string) (test, bool) {
 	case "-delete":
 		f.acts, f.depth = true, true
 		return func(v *visit) bool {
+			if v.path == "." {
+				return true // what is meant is all in it
+			}
 			err := os.Remove(v.path)
 			if err != nil {
 				f.c.fail(err)
@@ -398,7 +401,7 @@ func ownerTest(word, name string) (test, error) {
 // permTest is MODE, -MODE (all of these bits) or /MODE (any).
 func permTest(value string) (test, error) {
 	mark := value[:min(1, len(value))]
-	want, err := newMode(0, strings.TrimLeft(value, "-/"), false)
+	want, err := newMode(0, strings.TrimLeft(value, "-/"), false, 0)
 	return func(v *visit) bool {
 		m := unixMode(v.fi)
 		switch mark {

@@ -75,7 +75,7 @@ func (c *call) interfaces(only, family string, addresses bool) error {
 		found = true
 		state, _ := os.ReadFile("/sys/class/net/" + i.Name + "/operstate")
 		flags := strings.ToUpper(strings.ReplaceAll(i.Flags.String(), "|", ","))
-		c.printf("%d: %s: <%s> mtu %d state %s\n", i.Index, i.Name, flags, i.MTU, strings.ToUpper(orText(strings.TrimSpace(string(state)), "unknown")))
+		c.printf("%d: %s: <%s> mtu %d state %s\n", i.Index, c.shown(i.Name), flags, i.MTU, strings.ToUpper(orText(strings.TrimSpace(string(state)), "unknown")))
 		kind, mac := "ether", i.HardwareAddr.String()
 		if i.Flags&net.FlagLoopback != 0 {
 			kind, mac = "loopback", orText(mac, "00:00:00:00:00:00")
@@ -160,7 +160,7 @@ func (c *call) routes4() error {
 		if f[6] != "0" {
 			text += " metric " + f[6]
 		}
-		c.printf("%s\n", text)
+		c.printf("%s\n", c.shown(text))
 	}
 	return err
 }
@@ -180,7 +180,7 @@ func (c *call) routes6() error {
 		if !via.IsUnspecified() {
 			text += " via " + via.String()
 		}
-		c.printf("%s dev %s\n", text, f[9])
+		c.printf("%s dev %s\n", text, c.shown(f[9]))
 	}
 	return err
 }
@@ -197,7 +197,7 @@ func (c *call) neighbours() error {
 	rows, err := procTable("/proc/net/arp")
 	for _, f := range rows {
 		if len(f) >= 6 && f[0] != "IP" {
-			c.printf("%s dev %s lladdr %s\n", f[0], f[5], f[3])
+			c.printf("%s dev %s lladdr %s\n", f[0], c.shown(f[5]), f[3])
 		}
 	}
 	return err

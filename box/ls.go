@@ -68,7 +68,7 @@ func ls(c *call) int {
 		return code
 	}
 	l.long = l.long || l.numeric
-	if c.terminal() {
+	if c.live {
 		l.width, _, _ = term.GetSize(1)
 	}
 	if len(rest) == 0 {

@@ -39,7 +39,7 @@ func chmod(c *call) int {
 	if len(rest) == 0 {
 		return c.misuse(errors.New("too few arguments"))
 	}
-	if _, err := newMode(0, mode, false); err != nil {
+	if _, err := newMode(0, mode, false, 0); err != nil {
 		return c.misuse(err)
 	}
 	c.tree(rest, *r, func(name string, fi os.FileInfo) error {
@@ -83,7 +83,7 @@ func changeMode(name, mode string, isDir bool) error {
 	if err != nil {
 		return err
 	}
-	m, err := newMode(unixMode(fi), mode, isDir || fi.IsDir())
+	m, err := newMode(unixMode(fi), mode, isDir || fi.IsDir(), umaskNow())
 	if err != nil {
 		return err
 	}
@@ -111,8 +111,9 @@ func goMode(m uint32) os.FileMode {
 	return out
 }
 
-// newMode applies a mode as chmod(1) takes it, octal or symbolic.
-func newMode(old uint32, mode string, isDir bool) (uint32, error) {
+// newMode applies a mode as chmod(1) takes it, octal or symbolic. What is said
+// of nobody in particular, as in +w, goes without the bits of mask.
+func newMode(old uint32, mode string, isDir bool, mask uint32) (uint32, error) {
 	if n, err := strconv.ParseUint(mode, 8, 32); err == nil && n <= 0o7777 {
 		return uint32(n), nil
 	}
@@ -150,7 +151,9 @@ func newMode(old uint32, mode string, isDir bool) (uint32, error) {
 			if err != nil {
 				return 0, bad
 			}
-			bits &= who
+			if bits &= who; i == 0 {
+				bits &^= mask
+			}
 			switch op {
 			case '+':
 				old |= bits

@@ -21,15 +21,18 @@ func more(c *call) int {
 	if !ok {
 		return code
 	}
+	if !c.live {
+		c.each(rest, func(_ string, r io.Reader) error {
+			_, err := io.Copy(c.out, r)
+			return err
+		})
+		return c.code
+	}
 	var text strings.Builder
 	c.each(rest, func(_ string, r io.Reader) error {
 		_, err := io.Copy(&text, io.LimitReader(r, maxPaged-int64(text.Len())))
 		return err
 	})
-	if !c.terminal() {
-		c.out.WriteString(text.String())
-		return c.code
-	}
 	tty, err := os.Open("/dev/tty")
 	if err != nil {
 		c.out.WriteString(text.String())

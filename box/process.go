@@ -91,7 +91,7 @@ func hostname(c *call) int {
 		c.fail(err)
 		return 1
 	}
-	c.printf("%s\n", name)
+	c.printf("%s\n", c.shown(name))
 	return 0
 }
 
@@ -277,6 +277,9 @@ func timeout(c *call) int {
 	if err = errors.Join(err, derr); err != nil {
 		return c.misuse(err)
 	}
+	if limit == 0 { // none
+		limit = 1<<63 - 1
+	}
 	dir, _ := os.Getwd()
 	cmd, err := start(rest[1:], dir, os.Environ(), c.in, os.Stdout, c.err)
 	if err != nil {
@@ -290,7 +293,7 @@ func timeout(c *call) int {
 		}
 	})
 	code = wait(cmd)
-	if !timer.Stop() && limit > 0 {
+	if !timer.Stop() {
 		return 124
 	}
 	return code
@@ -326,6 +329,6 @@ func uname(c *call) int {
 			words = append(words, v)
 		}
 	}
-	c.printf("%s\n", strings.Join(words, " "))
+	c.printf("%s\n", c.shown(strings.Join(words, " ")))
 	return 0
 }

@@ -88,16 +88,20 @@ func sed(c *call) int {
 		}
 		return c.code
 	}
-	var all []io.Reader
-	c.each(rest, func(_ string, r io.Reader) error {
-		b, err := io.ReadAll(r)
-		if len(b) > 0 && b[len(b)-1] != '\n' && len(rest) > 1 {
-			b = append(b, '\n')
-		}
-		all = append(all, bytes.NewReader(b))
-		return err
-	})
-	if err := x.run(io.MultiReader(all...), c.out); err != nil {
+	in := c.in
+	if len(rest) > 0 {
+		var all []io.Reader
+		c.each(rest, func(_ string, r io.Reader) error {
+			b, err := io.ReadAll(r)
+			if len(b) > 0 && b[len(b)-1] != '\n' && len(rest) > 1 {
+				b = append(b, '\n')
+			}
+			all = append(all, bytes.NewReader(b))
+			return err
+		})
+		in = io.MultiReader(all...)
+	}
+	if err := x.run(in, c.out); err != nil {
 		c.fail(err)
 	}
 	return c.code
@@ -147,7 +151,7 @@ func (x *editing) inPlace(name, suffix string) error {
 func (x *editing) parse(s string) error {
 	for {
 		s = strings.TrimLeft(s, " \t\n;")
-		if s == "" || s[0] == '}' {
+		if s == "" {
 			return nil
 		}
 		if s[0] == '#' {
@@ -209,20 +213,7 @@ func (x *editing) compile(text string, fold bool) (*regexp.Regexp, error) {
 	if x.extended {
 		kind = "extended"
 	}
-	if kind == "basic" {
-		text = basicToExtended(text)
-	} else {
-		text = posixEscapes(text)
-	}
-	if fold {
-		text = "(?i)" + text
-	}
-	re, err := regexp.Compile(text)
-	if err != nil {
-		return nil, fmt.Errorf("bad pattern: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
-	}
-	re.Longest()
-	return re, nil
+	return compile([]string{text}, kind, fold, false, false)
 }
 
 // delimited returns the text up to the delimiter, which a backslash protects.
@@ -359,6 +350,9 @@ func (x *editing) run(r io.Reader, w *bufio.Writer) error {
 		}
 		if x.line(text, end, last, w) {
 			break
+		}
+		if x.c.live && w == x.c.out {
+			w.Flush()
 		}
 		if last {
 			break

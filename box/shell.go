@@ -179,8 +179,7 @@ func parseShell(args []string) (o shellOptions, err error) {
 	return o, nil
 }
 
-// script runs a whole program, statement by statement as it is read, so that
-// what it reads from its own input is not swallowed before.
+// script runs a whole program, which is read to its end before.
 func (c *call) script(r *interp.Runner, from io.Reader, name string) int {
 	f, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(from, name)
 	if err != nil {
@@ -199,12 +198,17 @@ func (c *call) script(r *interp.Runner, from io.Reader, name string) int {
 // past calls what follows past the interpreter's builtins.
 const past = "past:"
 
+// umaskNow is the mask of this process.
+func umaskNow() uint32 {
+	mask := syscall.Umask(0)
+	syscall.Umask(mask)
+	return uint32(mask)
+}
+
 // umask sets the mask of the shell's own process, which children inherit.
 func umask(h *interp.HandlerContext, args []string) error {
 	if len(args) == 0 {
-		old := syscall.Umask(0)
-		syscall.Umask(old)
-		fmt.Fprintf(h.Stdout, "%04o\n", old)
+		fmt.Fprintf(h.Stdout, "%04o\n", umaskNow())
 		return nil
 	}
 	n, err := strconv.ParseUint(args[0], 8, 32)
@@ -335,6 +339,10 @@ func (c *call) converse(r *interp.Runner) int {
 // perform runs one statement, which Ctrl-C ends. Otherwise its context is not
 // cancelled: what it has started in the background goes by it.
 func (c *call) perform(r *interp.Runner, stmt *syntax.Stmt, interrupts <-chan os.Signal) error {
+	select {
+	case <-interrupts: // meant for the one before
+	default:
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	stopped := make(chan struct{})

@@ -231,14 +231,16 @@ type tailing struct {
 }
 
 func (t *tailing) end(r io.Reader) error {
-	if f, ok := r.(*os.File); ok && !t.from {
+	cut := false
+	f, ok := r.(*os.File)
+	if ok && !t.from {
 		// Not more of a large file than is needed, as far as it can be told.
 		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
 			span := int64(t.limit)
 			if !t.bytes {
-				span = int64(t.limit)*4096 + 1<<20
+				span = int64(min(t.limit, 1<<40))*4096 + 1<<20
 			}
-			if fi.Size() > span {
+			if cut = fi.Size() > span; cut {
 				if _, err := f.Seek(-span, io.SeekEnd); err != nil {
 					return err
 				}
@@ -260,9 +262,21 @@ func (t *tailing) end(r io.Reader) error {
 		t.c.out.Write(b[max(0, len(b)-t.limit):])
 		return err
 	}
-	var held []string
-	number := 0
-	err := lines(r, func(l string) bool {
+	held, number, err := t.last(r)
+	if err == nil && cut && number <= t.limit { // long lines: the first one may be a part
+		if _, err = f.Seek(0, io.SeekStart); err == nil {
+			held, _, err = t.last(f)
+		}
+	}
+	for _, l := range held {
+		t.c.printf("%s\n", l)
+	}
+	return err
+}
+
+// last returns the last lines of how many, or writes those from one on.
+func (t *tailing) last(r io.Reader) (held []string, number int, err error) {
+	err = lines(r, func(l string) bool {
 		if number++; t.from {
 			if number >= t.limit {
 				t.c.printf("%s\n", l)
@@ -274,10 +288,7 @@ func (t *tailing) end(r io.Reader) error {
 		}
 		return true
 	})
-	for _, l := range held {
-		t.c.printf("%s\n", l)
-	}
-	return err
+	return held, number, err
 }
 
 // follow goes on reading; a file that gets shorter is read from its start, and
