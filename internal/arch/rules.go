@@ -152,9 +152,7 @@ const (
 )
 
 // oversized lists "file" and "file:function" beyond the sizes, with the reason.
-var oversized = map[string]string{
-	"layer/deflate/deflate.go:fast": "one loop, whose state stays in registers",
-}
+var oversized = map[string]string{}
 
 // starters lists "file" with an init function, and package-level maps of more
 // than maxStartMap entries or regular expressions as "file:name", with the
