@@ -64,7 +64,7 @@ func (k *checkRun) marks() {
 func (k *checkRun) projects(root *os.File) {
 	for _, id := range k.c.lostProjects(root) {
 		f := image.Fault{Object: image.Leftover, Path: k.c.st.Project(id), What: "belongs to no container", Effect: "none"}
-		k.add(f, "", func() (string, error) { return "removed it", k.c.dropProject(root, id) })
+		k.add(f, "", func() (string, error) { return "removed it", k.c.dropLost(root, id) })
 	}
 }
 

@@ -184,23 +184,33 @@ func (c *Containers) lostProjects(root *os.File) (lost []uint32) {
 	}
 	for _, e := range entries {
 		id, err := strconv.ParseUint(e.Name(), 10, 32)
-		if err == nil && c.isLost(root, uint32(id)) {
+		if err != nil {
+			continue
+		}
+		if f := c.holdLost(root, uint32(id)); f != nil {
+			f.Close()
 			lost = append(lost, uint32(id))
 		}
 	}
 	return lost
 }
 
-func (c *Containers) isLost(root *os.File, id uint32) bool {
+// holdLost returns the file of a lost project, locked, nil when it is not lost.
+func (c *Containers) holdLost(root *os.File, id uint32) *os.File {
 	f, err := os.Open(c.st.Project(id))
 	if err != nil {
-		return false
+		return nil
 	}
-	defer f.Close()
-	if had, err := sys.TryLock(f, true); err != nil || !had {
-		return false // its container is being made
+	// When it is locked, its container is being made.
+	if had, err := sys.TryLock(f, true); err == nil && had && c.isLost(root, id) {
+		return f
 	}
-	b, err := os.ReadFile(f.Name())
+	f.Close()
+	return nil
+}
+
+func (c *Containers) isLost(root *os.File, id uint32) bool {
+	b, err := os.ReadFile(c.st.Project(id))
 	if err != nil {
 		return false
 	}
@@ -213,8 +223,19 @@ func (c *Containers) isLost(root *os.File, id uint32) bool {
 	return err == nil && use.Bytes == 0 && use.Inodes == 0
 }
 
+// dropLost clears a project away if it is lost, under its lock: one who has just
+// made the file and waits for the lock finds it gone, and draws another number.
+func (c *Containers) dropLost(root *os.File, id uint32) error {
+	f := c.holdLost(root, id)
+	if f == nil {
+		return nil
+	}
+	defer f.Close()
+	return c.dropProject(root, id)
+}
+
 func (c *Containers) freeProjects(root *os.File) {
 	for _, id := range c.lostProjects(root) {
-		_ = c.dropProject(root, id)
+		_ = c.dropLost(root, id)
 	}
 }
