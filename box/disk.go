@@ -32,26 +32,10 @@ func mounts() ([]mounted, error) {
 	var out []mounted
 	for line := range strings.Lines(string(b)) {
 		if f := strings.Fields(line); len(f) >= 4 {
-			out = append(out, mounted{unescape(f[0]), unescape(f[1]), f[2], f[3]})
+			out = append(out, mounted{sys.UnescapeMount(f[0]), sys.UnescapeMount(f[1]), f[2], f[3]})
 		}
 	}
 	return out, err
-}
-
-// unescape undoes \040 and the like.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }
 
 func df(c *call) int {

@@ -12,6 +12,7 @@ import (
 	"tug/layer"
 	"tug/runtime"
 	"tug/spec"
+	"tug/sys"
 )
 
 // Explained is a container looked at as a whole.
@@ -243,7 +244,7 @@ func parseMount(line string) (p Place, ok bool) {
 	if !ok || len(left) < 6 || len(right) < 3 {
 		return p, false
 	}
-	p.Target, p.Type = unescapeMount(left[4]), right[0]
+	p.Target, p.Type = sys.UnescapeMount(left[4]), right[0]
 	p.ReadOnly = strings.HasPrefix(left[5]+",", "ro,") || strings.HasPrefix(right[2]+",", "ro,")
 	for o := range strings.SplitSeq(right[2], ",") {
 		if k, _, _ := strings.Cut(o, "="); p.Type == "tmpfs" && (k == "size" || k == "mode" || k == "nr_inodes") {
@@ -251,22 +252,6 @@ func parseMount(line string) (p Place, ok bool) {
 		}
 	}
 	return p, true
-}
-
-// unescapeMount undoes \040 and the like.
-func unescapeMount(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }
 
 // configured are the mounts that a start will make.

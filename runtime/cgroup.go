@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"tug/errs"
+	"tug/sys"
 )
 
 // cgroups is the machine's cgroup layout and tug's place in it: one directory
@@ -104,7 +105,7 @@ func parseHierarchies(lines *bufio.Scanner, wanted func(controller string) bool)
 		if !ok || len(left) < 6 || len(right) < 3 {
 			continue
 		}
-		mount := unescape(left[4])
+		mount := sys.UnescapeMount(left[4])
 		switch right[0] {
 		case "cgroup2":
 			if c.v2 == "" {
@@ -129,14 +130,6 @@ func parseHierarchies(lines *bufio.Scanner, wanted func(controller string) bool)
 		}
 	}
 	return c, lines.Err()
-}
-
-// unescape undoes the octal escapes of blanks in mountinfo.
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
 // makeLayout names the hierarchies of a container that has slots in more, too.
