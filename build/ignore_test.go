@@ -45,6 +45,17 @@ func TestBadIgnore(t *testing.T) {
 	}
 }
 
+// A pattern that path/filepath takes and a regular expression does not.
+func TestBadRange(t *testing.T) {
+	i, err := ReadIgnore(strings.NewReader("*[z-a]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := i.Ignored("a"); errs.ClassOf(err) != errs.Invalid || !strings.Contains(err.Error(), "syntax error in pattern") {
+		t.Error(err)
+	}
+}
+
 // A file of anybody's: no panic, and every answer is the same twice.
 func FuzzIgnore(f *testing.F) {
 	for _, seed := range []string{"*", "!a", "**/b", "a[b-", "[^]", "\\", "a\\*b\n!**", "\ufeff#x\n*.go", "{a,b}", "(?i)a", "+|$.^", "**\n!**/**/**"} {
