@@ -1,4 +1,4 @@
-// Package box is the userland of tug-box: a shell and some seventy small
+// Package box is the userland of tug-box: a shell and some eighty small
 // programs, here called applets, each with the flags that people type.
 //
 // An applet is a function of a call: arguments and streams in, exit code out.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -159,6 +160,33 @@ func TestApplets(t *testing.T) {
 		if (tt.err == "") != (errs == "") || !strings.Contains(errs, tt.err) || strings.Count(errs, "\n") > 1 {
 			t.Errorf("%s: says %q, want one line with %q", tt.line, errs, tt.err)
 		}
+	}
+}
+
+// What an applet has started goes with it, also when it is killed.
+func TestChildrenGo(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd, err := start([]string{"timeout", "600", "sh", "-c", "echo started; sleep 600"}, "/", os.Environ(), nil, w, os.Stderr)
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(r, make([]byte, len("started\n"))); err != nil {
+		t.Error(err)
+	}
+	cmd.Process.Kill()
+	if code := wait(cmd); code != 137 {
+		t.Error(code)
+	}
+	if _, err := io.ReadAll(r); err != nil {
+		t.Errorf("the output is still open: %v", err)
 	}
 }
 

@@ -135,16 +135,24 @@ func execText(name string, err error) string {
 	return name + ": " + err.Error()
 }
 
-// start describes a process for args, with dir and env of the caller's.
+// child describes a process that does not outlive this one.
+func child(file string, argv []string, dir string, env []string, in io.Reader, out, errs io.Writer) *exec.Cmd {
+	return &exec.Cmd{
+		Path: file, Args: argv, Env: env, Dir: dir, Stdin: in, Stdout: out, Stderr: errs,
+		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
+	}
+}
+
+// start starts a process for args, with dir and env of the caller's.
 func start(args []string, dir string, env []string, in io.Reader, out, errs io.Writer) (*exec.Cmd, error) {
 	file, argv, err := program(args, dir, env)
 	if err != nil {
 		return nil, err
 	}
-	cmd := &exec.Cmd{Path: file, Args: argv, Dir: dir, Env: env, Stdin: in, Stdout: out, Stderr: errs}
+	cmd := child(file, argv, dir, env, in, out, errs)
 	err = cmd.Start()
 	if errors.Is(err, syscall.ENOEXEC) { // a script without a first line
-		cmd = &exec.Cmd{Path: self, Args: append([]string{"sh", file}, argv[1:]...), Dir: dir, Env: env, Stdin: in, Stdout: out, Stderr: errs}
+		cmd = child(self, append([]string{"sh", file}, argv[1:]...), dir, env, in, out, errs)
 		err = cmd.Start()
 	}
 	return cmd, err

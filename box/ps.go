@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"tug/sys"
 )
 
 // task is one process as /proc shows it.
@@ -184,7 +186,7 @@ func startText(now, t time.Time) string {
 }
 
 func ttyText(dev int64) string {
-	major, minor := dev>>8&0xfff, dev&0xff|dev>>12&0xfff00
+	major, minor := sys.SplitDevice(uint64(dev))
 	switch {
 	case dev == 0:
 		return "?"

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"strconv"
 	"strings"
@@ -236,23 +235,15 @@ func execute(ctx context.Context, args []string) error {
 		}
 		return true
 	})
-	file, argv, err := program(args, h.Dir, env)
-	if err == nil {
-		cmd := shellChild(file, argv, env, &h)
-		if err = cmd.Start(); errors.Is(err, syscall.ENOEXEC) {
-			cmd = shellChild(self, append([]string{"sh", file}, argv[1:]...), env, &h)
-			err = cmd.Start()
-		}
-		if err == nil {
-			// An interrupt reaches it by the terminal, or it is killed below.
-			stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGINT) })
-			code := wait(cmd)
-			stop()
-			return asStatus(code)
-		}
+	cmd, err := start(args, h.Dir, env, h.Stdin, h.Stdout, h.Stderr)
+	if err != nil {
+		fmt.Fprintf(h.Stderr, "sh: %s\n", printable(execText(args[0], err)))
+		return asStatus(execCode(err))
 	}
-	fmt.Fprintf(h.Stderr, "sh: %s\n", printable(execText(args[0], err)))
-	return asStatus(execCode(err))
+	// An interrupt reaches it by the terminal, or it is killed here.
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGINT) })
+	defer stop()
+	return asStatus(wait(cmd))
 }
 
 func asStatus(code int) error {
@@ -260,14 +251,6 @@ func asStatus(code int) error {
 		return nil
 	}
 	return interp.ExitStatus(code)
-}
-
-// shellChild describes a child, which does not outlive the shell.
-func shellChild(file string, argv, env []string, h *interp.HandlerContext) *exec.Cmd {
-	return &exec.Cmd{
-		Path: file, Args: argv, Env: env, Dir: h.Dir, Stdin: h.Stdin, Stdout: h.Stdout, Stderr: h.Stderr,
-		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
-	}
 }
 
 // which tells where programs come from.
