@@ -274,8 +274,8 @@ func (g *grepping) file(name string) error {
 		name = "(standard input)"
 	}
 	head := make([]byte, 4096)
-	n, err := io.ReadFull(r, head)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+	n, err := r.Read(head) // what is there: of a pipe more may come much later
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	isBinary := !g.binary && bytes.IndexByte(head[:n], 0) >= 0
