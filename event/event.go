@@ -34,6 +34,7 @@ import (
 const (
 	Container = "container"
 	Image     = "image"
+	Volume    = "volume"
 )
 
 // Event is one thing that happened. Types, actions and attributes are those of

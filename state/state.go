@@ -13,12 +13,17 @@
 //     never during a transfer.
 //  2. a container   flock on containers/<id>/ itself, exclusive: start, remove,
 //     rename.
-//  3. a layer       flock on layers/<hex>/ itself; shared: somebody is about to
+//  3. a volume      flock on volumes/<name>/ itself; shared: a container that
+//     names it is being made or started; exclusive: it is being removed,
+//     renamed or restored. Of several volumes that one container has, the
+//     shared locks may be taken in any order; of two for a change, none waits
+//     for the other.
+//  4. a layer       flock on layers/<hex>/ itself; shared: somebody is about to
 //     reference it (a pull holds it until its image is recorded); exclusive,
 //     never waited for: it is being removed. A damaged layer may be removed
 //     under the shared reference lock, when a good one is ready to take its
 //     place: nobody can get it to refer to it.
-//  4. a partial     flock on partial/<hex> itself, exclusive, never waited for:
+//  5. a partial     flock on partial/<hex> itself, exclusive, never waited for:
 //     it is being written or removed.
 //
 // Readers take no locks: every file is replaced by rename, so a reader sees
@@ -63,6 +68,7 @@ const (
 	dirPartial    = "partial"  // made on demand
 	dirRestarts   = "restarts" // made on demand
 	dirProjects   = "projects" // made on demand
+	dirVolumes    = "volumes"  // made on demand
 	dirEvents     = "events"
 	dirTmp        = "tmp"
 )
@@ -142,8 +148,10 @@ func (s *Store) Projects() string              { return s.path(dirProjects) }
 func (s *Store) Project(id uint32) string {
 	return s.path(dirProjects, strconv.FormatUint(uint64(id), 10))
 }
-func (s *Store) Events() string { return s.path(dirEvents) }
-func (s *Store) Tmp() string    { return s.path(dirTmp) }
+func (s *Store) Volumes() string           { return s.path(dirVolumes) }
+func (s *Store) Volume(name string) string { return s.path(dirVolumes, name) }
+func (s *Store) Events() string            { return s.path(dirEvents) }
+func (s *Store) Tmp() string               { return s.path(dirTmp) }
 func (s *Store) RunPath(elem ...string) string {
 	return filepath.Join(append([]string{s.Run}, elem...)...)
 }

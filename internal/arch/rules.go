@@ -37,7 +37,8 @@ var importTable = []row{
 	{"runtime/plan", []string{"spec", "sys"}},    // what runtime and boot tell each other
 	{"runtime/seccomp", []string{"errs", "sys"}}, // sys for its test, which loads programs
 	{"supervisor", []string{"runtime", "state", "event"}},
-	{"container", []string{"image", "layer", "runtime", "supervisor", "event"}},
+	{"volume", []string{"state", "spec", "event"}},
+	{"container", []string{"image", "layer", "volume", "runtime", "supervisor", "event"}},
 
 	// What runs as tug-init must stay small: not the packages that start it.
 	{"runtime/boot", []string{"runtime/plan", "sys"}},
