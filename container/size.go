@@ -1,11 +1,6 @@
 package container
 
 import (
-	"errors"
-	"io/fs"
-	"path/filepath"
-	"syscall"
-
 	"tug/spec"
 	"tug/state"
 )
@@ -33,7 +28,7 @@ func (c *Containers) SizeRw(s *Summary) (int64, error) {
 			return kept.Size, nil
 		}
 	}
-	size, err := treeSize(c.UpperDir(s.ID))
+	size, err := state.TreeSize(c.UpperDir(s.ID))
 	if err != nil || !ended {
 		return size, err
 	}
@@ -42,37 +37,4 @@ func (c *Containers) SizeRw(s *Summary) (int64, error) {
 		_ = c.st.WriteJSON(c.path(s.ID, fileSize), sizeRecord{r.Run, r.Pid, r.Start, size}, false)
 	}
 	return size, nil
-}
-
-// treeSize sums up the regular files below dir; one with several names counts
-// once. What is removed meanwhile does not count.
-func treeSize(dir string) (int64, error) {
-	type file struct{ dev, ino uint64 }
-	seen := map[file]bool{}
-	var sum int64
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err == nil && !d.Type().IsRegular() {
-			return nil
-		}
-		var info fs.FileInfo
-		if err == nil {
-			info, err = d.Info()
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
-			id := file{uint64(st.Dev), st.Ino}
-			if seen[id] {
-				return nil
-			}
-			seen[id] = true
-		}
-		sum += info.Size()
-		return nil
-	})
-	return sum, err
 }

@@ -30,6 +30,7 @@ import (
 	"tug/spec"
 	"tug/state"
 	"tug/supervisor"
+	"tug/volume"
 )
 
 // Options say which store and how. Empty fields are the defaults.
@@ -55,6 +56,7 @@ type Engine struct {
 	Layers     *layer.Layers
 	Images     *image.Images
 	Containers *container.Containers
+	Volumes    *volume.Volumes
 	Events     *event.Log
 
 	storage string
@@ -81,6 +83,8 @@ func Open(o Options) (*Engine, error) {
 	e.client = &supervisor.Client{Run: st.Run, Command: e.command, Diagnose: e.checkInit, Cause: e.Events.Self()}
 	e.Containers = container.Open(st, e.Layers, e.client)
 	e.Containers.Events = e.Events
+	e.Volumes = volume.Open(st)
+	e.Volumes.Events, e.Volumes.Uses = e.Events, e.Containers.VolumeUses
 	return e, nil
 }
 

@@ -9,17 +9,27 @@ import (
 	"tug/event"
 	"tug/image"
 	"tug/spec"
+	"tug/volume"
 )
 
 // Usage is what the store takes on the disk.
 type Usage struct {
 	Images     image.Total
 	Containers []*container.Summary // with their SizeRw
+	Volumes    []VolumeUsage
+}
+
+// VolumeUsage is one volume.
+type VolumeUsage struct {
+	*volume.Volume
+	Links int // containers that use it
+	Size  int64
 }
 
 // Usage adds up the sizes of everything in the store. It costs a few reads per
 // object; of writable layers those of running containers are walked, and those
-// of others if they were not since they ended.
+// of others if they were not since they ended. Volumes are walked, since anybody
+// may write into them.
 func (e *Engine) Usage() (*Usage, error) {
 	var u Usage
 	var err error
@@ -34,7 +44,28 @@ func (e *Engine) Usage() (*Usage, error) {
 			return nil, err
 		}
 	}
-	return &u, nil
+	u.Volumes, err = e.volumeUsage()
+	return &u, err
+}
+
+func (e *Engine) volumeUsage() ([]VolumeUsage, error) {
+	list, _, err := e.Volumes.List()
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	uses, err := e.Containers.VolumeUses()
+	if err != nil {
+		return nil, err
+	}
+	all := make([]VolumeUsage, 0, len(list))
+	for _, vol := range list {
+		size, err := e.Volumes.Size(vol.Name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, VolumeUsage{vol, len(uses[vol.Name]), size})
+	}
+	return all, nil
 }
 
 // PruneContainers removes the containers that do not run and that match (nil:

@@ -32,7 +32,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -46,9 +45,9 @@ import (
 type Volumes struct {
 	Events *event.Log // may be nil
 
-	// Uses tells who uses a volume. It is asked with the volume's lock held, by
-	// all that refuse to change one in use.
-	Uses func(name string) ([]Use, error)
+	// Uses tells who uses which volume. All that refuse to change one in use ask
+	// it with the volume's lock held. Nil: nobody uses any.
+	Uses func() (map[string][]Use, error)
 
 	st *state.Store
 }
@@ -210,7 +209,7 @@ func (v *Volumes) EnsureHeld(name string, o Options) (vol *Volume, created bool,
 		return nil, false, nil, err
 	}
 	for {
-		lock, err := v.lock(name, false)
+		lock, err := v.lock(name, shared)
 		if err == nil {
 			vol, err := v.existing(name, o)
 			if err != nil {
@@ -311,15 +310,25 @@ func (v *Volumes) moveIn(dir, name string, durable bool) error {
 // Hold takes the shared lock: until release nobody removes, renames or restores
 // the volume. NotFound when there is none.
 func (v *Volumes) Hold(name string) (release func(), err error) {
-	lock, err := v.lock(name, false)
+	lock, err := v.lock(name, shared)
 	if err != nil {
 		return nil, err
 	}
 	return func() { lock.Close() }, nil
 }
 
-// lock takes a volume's lock, and waits for it.
-func (v *Volumes) lock(name string, exclusive bool) (*os.File, error) {
+// How a lock is taken.
+var (
+	shared    = func(f *os.File) (bool, error) { return true, sys.Lock(f, false) }
+	exclusive = func(f *os.File) (bool, error) { return true, sys.Lock(f, true) }
+	atOnce    = func(f *os.File) (bool, error) { return sys.TryLock(f, true) } // exclusive, or errBusy
+)
+
+// errBusy is that of a lock that cannot be had at once.
+var errBusy = errors.New("somebody else has the volume's lock")
+
+// lock takes a volume's lock.
+func (v *Volumes) lock(name string, take func(*os.File) (bool, error)) (*os.File, error) {
 	if !nameFits(name) || len(name) > maxName {
 		return nil, noSuch(name)
 	}
@@ -331,7 +340,11 @@ func (v *Volumes) lock(name string, exclusive bool) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := sys.Lock(d, exclusive); err != nil {
+		had, err := take(d)
+		if err == nil && !had {
+			err = errBusy
+		}
+		if err != nil {
 			d.Close()
 			return nil, err
 		}
@@ -345,32 +358,6 @@ func (v *Volumes) lock(name string, exclusive bool) (*os.File, error) {
 			return nil, err
 		}
 	}
-}
-
-// users returns Conflict when the volume is in use, if only by a container that
-// does not run. Call it with the exclusive lock held.
-func (v *Volumes) users(verb, name string) error { return v.busy(verb, name, false) }
-
-// busy is users, for those that mind only running containers, too.
-func (v *Volumes) busy(verb, name string, running bool) error {
-	if v.Uses == nil {
-		return nil
-	}
-	uses, err := v.Uses(name)
-	if err != nil {
-		return err
-	}
-	var ids []string
-	for _, u := range uses {
-		if u.Running || !running {
-			ids = append(ids, u.Container)
-		}
-	}
-	if len(ids) == 0 {
-		return nil
-	}
-	slices.Sort(ids)
-	return errs.New(errs.Conflict, "%s %s: volume is in use - [%s]", verb, name, strings.Join(ids, ", "))
 }
 
 // tell records an event.
