@@ -30,6 +30,8 @@ type Container struct {
 
 	Config RunConfig  // image's config with the user's changes applied
 	Host   HostConfig // what depends on this host
+
+	Mounts []Mount `json:",omitempty"` // in the order in which they are made
 }
 
 // HostConfig is the non-portable part of a container: limits, privileges,
