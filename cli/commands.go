@@ -48,6 +48,7 @@ func groups() []group {
 		{"manifest", "Manage image manifests and manifest lists"},
 		{"mirror", "Manage mirrors of registries"},
 		{"system", "Manage tug"},
+		{"volume", "Manage volumes"},
 	}
 }
 
@@ -62,7 +63,7 @@ func findGroup(name string) *group {
 
 // commands is the table of all commands.
 func commands() []command {
-	return slices.Concat(containerCommands(), lifeCommands(), imageCommands(), registryCommands(), storeCommands(), exploreCommands(), ociCommand())
+	return slices.Concat(containerCommands(), lifeCommands(), imageCommands(), registryCommands(), storeCommands(), exploreCommands(), volumeCommands(), ociCommand())
 }
 
 func containerCommands() []command {

@@ -60,7 +60,7 @@ func (a *app) cobraCommand(c *command, name string) *cobra.Command {
 	return cc
 }
 
-// candidates are the containers or images that may come next on a command line
+// candidates are the containers, images or volumes that may come next on a command line
 // of c. A store that cannot be opened has none.
 func (a *app) candidates(c *command, given []string) []string {
 	if c.args.max >= 0 && len(given) >= c.args.max || c.passArgs && len(given) > 0 {
@@ -81,6 +81,12 @@ func (a *app) candidates(c *command, given []string) []string {
 		list, _ := e.Images.List()
 		for _, i := range list {
 			names = append(names, i.Names...)
+		}
+	}
+	if strings.Contains(c.usage, "VOLUME") || strings.Contains(c.usage, "NAME|ID") {
+		list, _, _ := e.Volumes.List()
+		for _, v := range list {
+			names = append(names, v.Name)
 		}
 	}
 	return slices.DeleteFunc(names, func(n string) bool { return slices.Contains(given, n) })

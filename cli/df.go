@@ -55,12 +55,21 @@ func dfRows(u *engine.Usage) []*dfRow {
 			c.reclaimable += s.SizeRw
 		}
 	}
+	v := &dfRow{kind: "Local Volumes", total: len(u.Volumes), percent: true}
+	for _, vol := range u.Volumes {
+		v.size += vol.Size
+		if vol.Links > 0 {
+			v.active++
+		} else {
+			v.reclaimable += vol.Size
+		}
+	}
 	i := u.Images
 	return []*dfRow{
 		{"Images", i.Images, i.Active, i.Size, i.Reclaimable, true},
 		c,
-		// There are no volumes and no builds yet.
-		{kind: "Local Volumes", percent: true},
+		v,
+		// There are no builds yet.
 		{kind: "Build Cache"},
 	}
 }
@@ -105,8 +114,9 @@ func (a *app) verboseDf(e *engine.Engine, u *engine.Usage, format string, now ti
 	for _, r := range containerRows {
 		r.noTrunc = images.noTrunc
 	}
+	volumeRows := dfVolumes(e, u.Volumes)
 	if template {
-		return a.templateDf(format, imageRows, containerRows)
+		return a.templateDf(format, imageRows, containerRows, volumeRows)
 	}
 	var b bytes.Buffer
 	fmt.Fprint(&b, "Images space usage:\n\n")
@@ -116,7 +126,9 @@ func (a *app) verboseDf(e *engine.Engine, u *engine.Usage, format string, now ti
 		err = writeColumns(&b, psColumns(), []string{"ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names"}, containerRows)
 	}
 	fmt.Fprint(&b, "\nLocal Volumes space usage:\n\n")
-	fmt.Fprint(&b, "VOLUME NAME   LINKS     SIZE\n")
+	if err == nil {
+		err = writeColumns(&b, volumeColumns(), []string{"Name", "Links", "Size"}, volumeRows)
+	}
 	fmt.Fprint(&b, "\nBuild cache usage: 0B\n\nCACHE ID   CACHE TYPE   SIZE      CREATED   LAST USED   USAGE     SHARED\n")
 	if err == nil {
 		_, err = a.Out.Write(b.Bytes())
@@ -133,18 +145,27 @@ func dfContainers(e *engine.Engine, list []*container.Summary, now time.Time) []
 	return rows
 }
 
+func dfVolumes(e *engine.Engine, list []engine.VolumeUsage) []*volumeRow {
+	var rows []*volumeRow
+	for _, u := range list {
+		rows = append(rows, &volumeRow{u.Volume, e.Volumes.Data(u.Name), strconv.Itoa(u.Links), units.HumanSize(float64(u.Size))})
+	}
+	return rows
+}
+
 // dfLists is what a template sees, in Docker's order.
 type dfLists struct {
 	Images, Containers, Volumes, BuildCache []fields
 }
 
-func (a *app) templateDf(format string, images []*imageRow, containers []*psRow) error {
+func (a *app) templateDf(format string, images []*imageRow, containers []*psRow, volumes []*volumeRow) error {
 	switch format {
 	case "json":
 		format = "{{json .}}"
 	case "raw":
 		format = "{{range .Images}}type: Image\n" + imagesRaw(false, true) +
-			"\n{{end -}}{{range .Containers}}type: Container\n" + psRaw(false, true) + "\n{{end -}}"
+			"\n{{end -}}{{range .Containers}}type: Container\n" + psRaw(false, true) + "\n{{end -}}" +
+			"{{range .Volumes}}type: Volume\nname: {{.Name}}\ndriver: {{.Driver}}\nsize: {{.Size}}\nlinks: {{.Links}}\n\n{{end -}}"
 	}
 	format = strings.Trim(strings.TrimPrefix(format, "table"), " ")
 	tmpl, err := parseTemplate(strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(format))
@@ -155,7 +176,8 @@ func (a *app) templateDf(format string, images []*imageRow, containers []*psRow)
 	err = tmpl.Execute(&b, dfLists{
 		Images:     rowFields(imageColumns()[1:], images, nil),
 		Containers: rowFields(psColumns(), containers, func(r *psRow) map[string]string { return r.Config.Labels }),
-		Volumes:    []fields{}, BuildCache: []fields{},
+		Volumes:    rowFields(volumeColumns(), volumes, func(r *volumeRow) map[string]string { return r.Labels }),
+		BuildCache: []fields{},
 	})
 	if err != nil {
 		return templateError(err)

@@ -31,7 +31,7 @@ func setupEvents(a *app, fs *pflag.FlagSet) func([]string) error {
 		if q.Until, err = parseWhen(*until, now); err != nil {
 			return fmt.Errorf(`invalid value for "until": %w`, err)
 		}
-		if err := filter.known(eventFilters(), []string{"daemon", "network", "volume", "plugin", "node", "service", "secret", "config"}); err != nil {
+		if err := filter.known(eventFilters(), []string{"daemon", "network", "plugin", "node", "service", "secret", "config"}); err != nil {
 			return err
 		}
 		write, err := eventWriter(*format, *cause)
@@ -58,7 +58,7 @@ func setupEvents(a *app, fs *pflag.FlagSet) func([]string) error {
 }
 
 func eventFilters() []string {
-	return []string{"container", "event", "image", "label", "scope", "type"}
+	return []string{"container", "event", "image", "label", "scope", "type", "volume"}
 }
 
 // wantsEvent applies filters as Docker does: names and IDs by their beginning,
@@ -81,6 +81,7 @@ func wantsEvent(f filterValue, e *event.Event) bool {
 		f.any("image", func(v string) bool {
 			return v == e.ID || v == image || v == withoutTag(e.ID) || v == withoutTag(image)
 		}) &&
+		f.any("volume", func(v string) bool { return e.Type == event.Volume && begins(e.ID)(v) }) &&
 		f.labels(e.Attributes)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"tug/engine"
 	"tug/spec"
+	"tug/volume"
 )
 
 // infoJSON is `info --format json`: Docker's fields in Docker's order (Engine
@@ -124,7 +125,7 @@ func toInfoJSON(in *engine.Info) *infoJSON {
 	return &infoJSON{
 		Containers: in.Containers, ContainersRunning: in.Running, ContainersPaused: in.Paused, ContainersStopped: in.Stopped, Images: in.Images,
 		Driver: storageDriver, DriverStatus: storageStatus(in), LoggingDriver: spec.LogJSONFile,
-		Plugins:     pluginsJSON{Volume: []string{}, Network: []string{"host", "none"}, Log: []string{spec.LogJournald, spec.LogJSONFile, spec.LogLocal}},
+		Plugins:     pluginsJSON{Volume: []string{volume.Local}, Network: []string{"host", "none"}, Log: []string{spec.LogJournald, spec.LogJSONFile, spec.LogLocal}},
 		MemoryLimit: has("memory"), CPUCfsPeriod: has("cpu"), CPUCfsQuota: has("cpu"), PidsLimit: has("pids"),
 		IPv4Forwarding: in.IPv4Forwarding, SystemTime: time.Now().Format(time.RFC3339Nano),
 		CgroupDriver: "cgroupfs", CgroupVersion: dockerCgroupVersion(in.CgroupVersion),

@@ -29,7 +29,7 @@ func setupInspect(a *app, fs *pflag.FlagSet) func([]string) error {
 	o := &inspectOptions{}
 	fs.StringVarP(&o.format, "format", "f", "", inspectFormatUsage)
 	fs.BoolVarP(&o.size, "size", "s", false, "Display total file sizes if the type is container")
-	fs.StringVar(&o.typ, "type", "", `Only inspect objects of the given type ("container", "image")`)
+	fs.StringVar(&o.typ, "type", "", `Only inspect objects of the given type ("container", "image", "volume")`)
 	return func(args []string) error { return a.inspect(o, args) }
 }
 
@@ -89,25 +89,30 @@ func (a *app) inspect(o *inspectOptions, names []string) error {
 type finder func(a *app, e *engine.Engine, name string) (any, error)
 
 // finder returns how names are looked up: by the type asked for, else among
-// containers, then among images.
+// containers, then among images and volumes.
 func (o *inspectOptions) finder() (finder, error) {
 	switch o.typ {
 	case "container":
 		return o.findContainer, nil
 	case "image":
 		return o.findImage, nil
+	case "volume":
+		return o.findVolume, nil
 	case "":
 		return func(a *app, e *engine.Engine, name string) (any, error) {
 			v, err := o.findContainer(a, e, name)
 			if !errs.Is(err, errs.NotFound) {
 				return v, err
 			}
-			if v, err = o.findImage(a, e, name); errs.Is(err, errs.NotFound) || errs.Is(err, errs.Invalid) {
+			if v, err = o.findImage(a, e, name); !errs.Is(err, errs.NotFound) && !errs.Is(err, errs.Invalid) {
+				return v, err
+			}
+			if v, err = o.findVolume(a, e, name); errs.Is(err, errs.NotFound) {
 				err = errs.New(errs.NotFound, "no such object: %s", name)
 			}
 			return v, err
 		}, nil
-	case "config", "network", "node", "plugin", "secret", "service", "task", "volume":
+	case "config", "network", "node", "plugin", "secret", "service", "task":
 		return nil, fmt.Errorf("inspect --type %s is not there yet", o.typ)
 	}
 	return nil, fmt.Errorf(`unknown type: %q: must be one of "config", "container", "image", "network", "node", "plugin", "secret", "service", "task", "volume"`, o.typ)

@@ -58,7 +58,9 @@ func TestUserConfig(t *testing.T) {
 		t.Errorf("without a file: %+v, %s", c, &errs)
 	}
 	for text, want := range map[string]userConfig{
-		`{"psFormat":"p","imagesFormat":"i","statsFormat":"s","detachKeys":"ctrl-a","auths":{"x":{}}}`: {"p", "i", "s", "ctrl-a"},
+		`{"psFormat":"p","imagesFormat":"i","statsFormat":"s","volumesFormat":"v","detachKeys":"ctrl-a","auths":{"x":{}}}`: {
+			PsFormat: "p", ImagesFormat: "i", StatsFormat: "s", VolumesFormat: "v", DetachKeys: "ctrl-a",
+		},
 		`{"auths":{}}`: {}, "": {},
 	} {
 		if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(text), 0o600); err != nil {

@@ -38,13 +38,13 @@ service
 stack
 swarm
 trust
-volume
 image build
 manifest annotate
 manifest create
 manifest push
 manifest rm
 system dial-stdio
+volume update
 `
 
 // absent is the value of a flag that tug does not have yet. Values that ask for

@@ -164,7 +164,7 @@ func setupImagePrune(a *app, fs *pflag.FlagSet) func([]string) error {
 func setupSystemPrune(a *app, fs *pflag.FlagSet) func([]string) error {
 	o := &pruneOptions{}
 	fs.BoolVarP(&o.all, "all", "a", false, "Remove all unused images not just dangling ones")
-	fs.BoolVar(&o.volumes, "volumes", false, "Prune anonymous volumes (there are none yet)")
+	fs.BoolVar(&o.volumes, "volumes", false, "Prune anonymous volumes")
 	o.flags(fs)
 	return func([]string) error {
 		c, err := o.conditions()
@@ -183,6 +183,11 @@ func setupSystemPrune(a *app, fs *pflag.FlagSet) func([]string) error {
 		}
 		// Containers first: the images that only they used go then, too.
 		gone, space, err := a.pruneContainers(e, o, c)
+		if err == nil && o.volumes {
+			var more int64
+			more, err = a.pruneVolumes(e, o, false, c, gone...)
+			space += more
+		}
 		if err == nil {
 			var more int64
 			more, err = a.pruneImages(e, o, c, gone...)
@@ -198,7 +203,11 @@ func (o *pruneOptions) systemWarning() string {
 	if o.all {
 		images = "all images without at least one container associated to them"
 	}
-	w := "WARNING! This will remove:\n  - all stopped containers\n  - " + images + "\n"
+	w := "WARNING! This will remove:\n  - all stopped containers\n"
+	if o.volumes {
+		w += "  - all anonymous volumes not used by at least one container\n"
+	}
+	w += "  - " + images + "\n"
 	if len(o.filter) > 0 {
 		w += "\n  Items to be pruned will be filtered with:\n"
 		for _, name := range sortedKeys(o.filter) {

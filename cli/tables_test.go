@@ -15,6 +15,7 @@ import (
 	"tug/container"
 	"tug/image"
 	"tug/spec"
+	"tug/volume"
 )
 
 // update writes the golden files anew: go test ./cli -update.
@@ -151,6 +152,35 @@ func TestImagesOutput(t *testing.T) {
 	}
 }
 
+func testVolumes() []*volumeRow {
+	return []*volumeRow{
+		{&volume.Volume{Name: "data", Driver: "local", Labels: map[string]string{"a": "1", "com.example.the-role": "db"}}, "/var/lib/tug/volumes/data/_data", "2", "1.5MB"},
+		{&volume.Volume{Name: strings.Repeat("0a", 32), Driver: "local"}, "/var/lib/tug/volumes/x/_data", "0", "0B"},
+	}
+}
+
+func TestVolumesOutput(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		o    volumeLsOptions
+	}{
+		{"volumes", volumeLsOptions{}},
+		{"volumes-quiet", volumeLsOptions{quiet: true}},
+		{"volumes-json", volumeLsOptions{format: "json"}},
+		{"volumes-raw", volumeLsOptions{format: "raw"}},
+		{"volumes-raw-quiet", volumeLsOptions{format: "raw", quiet: true}},
+		{"volumes-table", volumeLsOptions{format: `table {{.Name}}\t{{.Mountpoint}}\t{{.Label "com.example.the-role"}}\t{{.Links}}\t{{.Size}}\t{{.Scope}}`}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var out bytes.Buffer
+			if err := tt.o.write(&app{Stdio: Stdio{Out: &out}}, testVolumes()); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, tt.name, out.String())
+		})
+	}
+}
+
 func TestDfTemplates(t *testing.T) {
 	inUTC(t)
 	o := &imagesOptions{usage: map[spec.Digest]image.Usage{}}
@@ -164,14 +194,14 @@ func TestDfTemplates(t *testing.T) {
 		"df-template": `{{range .Images}}{{.Repository}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}\n{{end}}{{range .Containers}}{{.Label "com.example.the-role"}} {{.Size}}\n{{end}}{{len .Volumes}} {{len .BuildCache}}`,
 	} {
 		var out bytes.Buffer
-		if err := (&app{Stdio: Stdio{Out: &out}}).templateDf(format, rows, testRows(true)[:2]); err != nil {
+		if err := (&app{Stdio: Stdio{Out: &out}}).templateDf(format, rows, testRows(true)[:2], testVolumes()); err != nil {
 			t.Fatal(err)
 		}
 		golden(t, name, out.String())
 	}
 	var whole map[string][]map[string]string
 	var out bytes.Buffer
-	if err := (&app{Stdio: Stdio{Out: &out}}).templateDf("{{json .}}", rows, testRows(true)); err != nil {
+	if err := (&app{Stdio: Stdio{Out: &out}}).templateDf("{{json .}}", rows, testRows(true), testVolumes()); err != nil {
 		t.Fatal(err)
 	}
 	if err := json.Unmarshal(out.Bytes(), &whole); err != nil {
@@ -181,6 +211,7 @@ func TestDfTemplates(t *testing.T) {
 	for list, want := range map[string]string{
 		"Images":     "Containers CreatedAt CreatedSince Digest ID Repository SharedSize Size Tag UniqueSize VirtualSize",
 		"Containers": "Command CreatedAt ID Image Labels LocalVolumes Mounts Names Networks Platform Ports RunningFor Size State Status",
+		"Volumes":    "Availability Driver Group Labels Links Mountpoint Name Scope Size Status",
 	} {
 		if got := strings.Join(sortedKeys(whole[list][0]), " "); got != want {
 			t.Errorf("%s: %s, want %s", list, got, want)

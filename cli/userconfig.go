@@ -14,10 +14,11 @@ import (
 // userConfig is what tug takes from Docker's config.json besides credentials:
 // what the user wants where no flag says otherwise.
 type userConfig struct {
-	PsFormat     string `json:"psFormat"`
-	ImagesFormat string `json:"imagesFormat"`
-	StatsFormat  string `json:"statsFormat"`
-	DetachKeys   string `json:"detachKeys"`
+	PsFormat      string `json:"psFormat"`
+	ImagesFormat  string `json:"imagesFormat"`
+	StatsFormat   string `json:"statsFormat"`
+	VolumesFormat string `json:"volumesFormat"`
+	DetachKeys    string `json:"detachKeys"`
 }
 
 const maxUserConfig = 4 << 20

@@ -21,7 +21,7 @@ func (c *Containers) VolumeUses() (map[string][]volume.Use, error) {
 	uses := map[string][]volume.Use{}
 	for _, id := range ids {
 		var ctr struct {
-			Mounts []struct{ Type, Name string }
+			Mounts []struct{ Volume string }
 		}
 		err := state.ReadJSON(c.path(id, fileConfig), &ctr)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -32,13 +32,13 @@ func (c *Containers) VolumeUses() (map[string][]volume.Use, error) {
 				WithHint("see tug system check")
 		}
 		for _, m := range ctr.Mounts {
-			if m.Type != "volume" {
+			if m.Volume == "" {
 				continue
 			}
 			st, err := c.state(id)
 			running := err != nil || st.Status == spec.StatusRunning // what is not known may be
-			if have := uses[m.Name]; len(have) == 0 || have[len(have)-1].Container != id {
-				uses[m.Name] = append(have, volume.Use{Container: id, Running: running})
+			if have := uses[m.Volume]; len(have) == 0 || have[len(have)-1].Container != id {
+				uses[m.Volume] = append(have, volume.Use{Container: id, Running: running})
 			}
 		}
 	}

@@ -78,7 +78,9 @@ func fsError(call, what string, fd int, err error) error {
 		if rerr != nil || n <= 0 {
 			break
 		}
-		msgs += "; " + string(buf[:n])
+		// Each begins with a letter for how grave it is: "e size: ...\n".
+		_, msg, _ := strings.Cut(string(buf[:n]), " ")
+		msgs += "; " + strings.TrimSpace(msg)
 	}
 	if msgs != "" {
 		return &os.PathError{Op: call, Path: what + msgs, Err: err}

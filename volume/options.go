@@ -42,8 +42,10 @@ func (v *Volumes) Source(vol *Volume) (*Source, error) { return parseSource(vol.
 var mountFlags = []string{
 	"ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "atime", "noatime",
 	"diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime",
-	"private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable",
 }
+
+// propagations are those that are for each container to say.
+var propagations = []string{"private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"}
 
 // parseSource reads the options of a volume; nil when there are none.
 func parseSource(o map[string]string) (*Source, error) {
@@ -70,6 +72,9 @@ func parseSource(o map[string]string) (*Source, error) {
 		case word == "" || word == "defaults":
 		case word == "bind" || word == "rbind":
 			bind, s.Recursive = true, word == "rbind"
+		case slices.Contains(propagations, word):
+			return nil, errs.New(errs.Invalid, "option %q says how a container's mount propagates, which a volume does not know", word).
+				WithHint("give it with the mount: --mount type=bind,bind-propagation=%s,...", word)
 		case slices.Contains(mountFlags, word):
 			s.Flags = append(s.Flags, word)
 		default:
