@@ -172,6 +172,10 @@ func (a *app) dispatch(global *pflag.FlagSet, args []string) error {
 		return a.run(c, name, rest)
 	}
 	if g := findGroup(args[0]); g != nil {
+		rest = args[1:]
+		for len(rest) > 0 && findGroup(g.name+" "+rest[0]) != nil {
+			g, rest = findGroup(g.name+" "+rest[0]), rest[1:]
+		}
 		return a.runGroup(g, rest)
 	}
 	if missing(args[0]) {

@@ -49,6 +49,7 @@ func groups() []group {
 		{"mirror", "Manage mirrors of registries"},
 		{"system", "Manage tug"},
 		{"volume", "Manage volumes"},
+		{"volume snapshot", "Manage snapshots of volumes"},
 	}
 }
 
@@ -182,7 +183,7 @@ func imageCommands() []command {
 // the arguments behind the name.
 func find(table []command, args []string) (c *command, name string, rest []string) {
 	name, rest = args[0], args[1:]
-	if findGroup(name) != nil {
+	for findGroup(name) != nil {
 		if len(rest) == 0 {
 			return nil, name, nil
 		}

@@ -21,15 +21,19 @@ func (a *app) complete(args []string) error {
 	parents := map[string]*cobra.Command{}
 	for _, g := range groups() {
 		parents[g.name] = &cobra.Command{Use: g.name, Short: g.short}
-		root.AddCommand(parents[g.name])
+		parent := root
+		if i := strings.LastIndexByte(g.name, ' '); i > 0 { // after the one it is in
+			parent, parents[g.name].Use = parents[g.name[:i]], g.name[i+1:]
+		}
+		parent.AddCommand(parents[g.name])
 	}
 	for _, c := range commands() {
 		for _, name := range c.names {
 			parent := root
-			if group, sub, ok := strings.Cut(name, " "); ok {
-				parent, name = parents[group], sub
+			if i := strings.LastIndexByte(name, ' '); i > 0 {
+				parent, name = parents[name[:i]], name[i+1:]
 			}
-			if parent == nil || strings.Contains(name, " ") {
+			if parent == nil {
 				continue // logs clear: the shell completes the logs
 			}
 			parent.AddCommand(a.cobraCommand(&c, name))

@@ -37,7 +37,7 @@ func (a *app) help(global *pflag.FlagSet, args []string) error {
 	if args[0] == "completion" {
 		return a.complete(append(args, "--help"))
 	}
-	if g := findGroup(args[0]); g != nil && len(args) == 1 {
+	if g := findGroup(strings.Join(args, " ")); g != nil {
 		return a.printGroupHelp(g)
 	}
 	return &exitError{code: 1, err: fmt.Errorf("unknown help topic: %s", strings.Join(args, " "))}
@@ -59,7 +59,9 @@ func (a *app) printHelp(global *pflag.FlagSet) error {
 	}
 	other = append(other, helpRow{"completion", "Generate the autocompletion script for the specified shell"})
 	for _, g := range groups() {
-		managed = append(managed, helpRow(g))
+		if !strings.Contains(g.name, " ") {
+			managed = append(managed, helpRow(g))
+		}
 	}
 	slices.SortFunc(other, func(a, b helpRow) int { return strings.Compare(a.name, b.name) })
 	var b strings.Builder
@@ -76,8 +78,13 @@ func (a *app) printHelp(global *pflag.FlagSet) error {
 func (a *app) printGroupHelp(g *group) error {
 	var rows []helpRow
 	for _, c := range commands() {
-		if sub := c.inGroup(g.name); sub != "" && !c.hidden {
+		if sub := c.inGroup(g.name); sub != "" && !c.hidden && !strings.Contains(sub, " ") {
 			rows = append(rows, helpRow{sub, c.short})
+		}
+	}
+	for _, within := range groups() {
+		if sub, ok := strings.CutPrefix(within.name, g.name+" "); ok {
+			rows = append(rows, helpRow{sub, within.short})
 		}
 	}
 	slices.SortFunc(rows, func(a, b helpRow) int { return strings.Compare(a.name, b.name) })

@@ -69,7 +69,9 @@ type unpacker struct {
 	noLinks bool
 	owners  bool // take the tar's
 	chown   bool // else leave them
+	whole   bool // the directory itself, too, and access control lists
 	dirs    []unpackedDir
+	top     *tar.Header // of the directory itself
 }
 
 // unpackedDir is a directory whose time is set at the end.
@@ -132,6 +134,9 @@ func (u *unpacker) parent(name string) (*os.File, error) {
 
 func (u *unpacker) member(h *tar.Header, data io.Reader) error {
 	name, err := u.inside(h.Name)
+	if err == nil && name == "." && u.whole {
+		u.top = h
+	}
 	if err != nil || name == "." {
 		return err // that directory is there and stays as it is
 	}
@@ -269,6 +274,11 @@ func (u *unpacker) named(dir *os.File, base string, h *tar.Header) error {
 	return sys.UtimesAt(dir, base, h.ModTime.Unix(), uint32(h.ModTime.Nanosecond()))
 }
 
+// wanted reports whether a file gets an extended attribute that the tar has.
+func (u *unpacker) wanted(name string) bool {
+	return strings.HasPrefix(name, "user.") || name == "security.capability" || u.whole && strings.HasPrefix(name, "system.posix_acl_")
+}
+
 // dress sets owner, attributes, permissions and time, in the order in which
 // none takes another away.
 func (u *unpacker) dress(f *os.File, h *tar.Header) error {
@@ -279,7 +289,7 @@ func (u *unpacker) dress(f *os.File, h *tar.Header) error {
 	}
 	for key, value := range h.PAXRecords {
 		name, ok := strings.CutPrefix(key, "SCHILY.xattr.")
-		if !ok || !strings.HasPrefix(name, "user.") && name != "security.capability" || ownAttr(name) {
+		if !ok || ownAttr(name) || !u.wanted(name) {
 			continue
 		}
 		if err := sys.SetXattr(f, name, []byte(value)); err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {

@@ -75,6 +75,7 @@ func pack(ctx context.Context, dir *os.File, base, as string, w io.Writer) error
 
 type packer struct {
 	ctx   context.Context
+	exact bool // times to the nanosecond; Docker's cp has seconds
 	w     *tar.Writer
 	first map[fileID]string
 }
@@ -92,7 +93,9 @@ func (k *packer) add(place *os.File, name string) error {
 	if err != nil {
 		return err
 	}
-	f.Mtime = f.Mtime.Truncate(time.Second) // as Docker's
+	if !k.exact {
+		f.Mtime = f.Mtime.Truncate(time.Second)
+	}
 	h := headerOf(name, f)
 	kind := st.Mode & syscall.S_IFMT
 	if kind == syscall.S_IFSOCK {

@@ -11,6 +11,7 @@ git git
 fsck.erofs erofs-utils
 mkfs.ext4 e2fsprogs
 mkfs.xfs xfsprogs
+mkfs.btrfs btrfs-progs
 skopeo skopeo
 docker-registry docker-registry
 debootstrap debootstrap
