@@ -134,7 +134,7 @@ func (u *unpacker) parent(name string) (*os.File, error) {
 
 func (u *unpacker) member(h *tar.Header, data io.Reader) error {
 	name, err := u.inside(h.Name)
-	if err == nil && name == "." && u.whole {
+	if err == nil && name == "." && u.whole && h.Typeflag == tar.TypeDir {
 		u.top = h
 	}
 	if err != nil || name == "." {

@@ -24,5 +24,31 @@ func (e *Engine) Check(ctx context.Context, o CheckOptions) ([]image.Fault, erro
 		return nil, err
 	}
 	more, err := e.Containers.Check(o.Repair)
+	faults = append(faults, more...)
+	if err != nil {
+		return faults, err
+	}
+	more, err = e.checkVolumes(o.Repair)
 	return append(faults, more...), err
+}
+
+func (e *Engine) checkVolumes(repair bool) (faults []image.Fault, err error) {
+	found, err := e.Volumes.Check()
+	for _, v := range found {
+		f := image.Fault{Object: "volume", ID: v.Volume, Path: v.Path, What: v.What, Effect: v.Effect}
+		if v.Volume == "" {
+			f.Object = "store"
+		}
+		if repair {
+			f.Left = v.Left
+		}
+		if repair && v.Mend != nil {
+			done, err := v.Mend()
+			if f.Mended = done; err != nil {
+				f.Mended, f.Left = "", err.Error()
+			}
+		}
+		faults = append(faults, f)
+	}
+	return faults, err
 }

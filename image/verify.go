@@ -25,7 +25,7 @@ type Verified struct {
 
 // Fault is one thing that is wrong in the store.
 type Fault struct {
-	Object string // store, blob, layer, image, name, container, leftover
+	Object string // store, blob, layer, image, name, container, volume, leftover
 	ID     string // which
 	Path   string // the file it is about
 	What   string // what is wrong
