@@ -74,6 +74,10 @@ func (l *Layers) Mounter(dir string) (*Mounter, error) {
 // Backend names the backend.
 func (m *Mounter) Backend() string { return m.be.name() }
 
+// Spare is an empty directory for who wants to mount something in a mount
+// namespace of his own.
+func (m *Mounter) Spare() string { return filepath.Join(m.dir, "empty", "a") }
+
 func (m *Mounter) path(d spec.Digest) string { return filepath.Join(m.dir, d.Hex()) }
 
 // sweep removes what a Mounter that was killed left of an overlay's making.

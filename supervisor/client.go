@@ -109,10 +109,16 @@ func (c *Client) startKeeper(ctx context.Context) (conn, error) {
 		return conn{}, fmt.Errorf("start supervisor: %w", err)
 	}
 	defer ready.Close()
+	host, err := os.Open("/proc/self/ns/mnt")
+	if err != nil {
+		theirs.Close()
+		return conn{}, fmt.Errorf("start supervisor: %w", err)
+	}
+	defer host.Close()
 	cmd := exec.Command(init, append([]string{"keeper", "--version", spec.Version, "--run", c.Run, "--socket", c.Socket(), "--"}, args...)...)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.ExtraFiles = []*os.File{theirs} // keeper.ReadyFd
+	cmd.ExtraFiles = []*os.File{theirs, host} // keeper.ReadyFd, keeper.HostFd
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS}
 	err = cmd.Start()
 	theirs.Close()

@@ -35,6 +35,7 @@ const (
 const (
 	MagicDevpts = unix.DEVPTS_SUPER_MAGIC
 	MagicProc   = unix.PROC_SUPER_MAGIC
+	MagicSysfs  = unix.SYSFS_MAGIC
 	MagicTmpfs  = unix.TMPFS_MAGIC
 )
 

@@ -119,6 +119,12 @@ func modeOf(dir *os.File) string {
 // where a container has its own to tell: over others, what a security setting
 // is written to would be the mount's (CVE-2019-16884, CVE-2019-19921).
 func (c *ociStarter) checkProc(m *plan.FSMount, target, tree *os.File) error {
+	return checkProc(c.root, m.Target, target, tree, tree == nil && m.Type == "proc")
+}
+
+// checkProc does it for a mount of tree, or of a new file system, at path, which
+// target is open at.
+func checkProc(root *os.File, path string, target, tree *os.File, newProc bool) error {
 	magic, err := sys.FileSystem(target)
 	if err != nil {
 		return err
@@ -127,8 +133,8 @@ func (c *ociStarter) checkProc(m *plan.FSMount, target, tree *os.File) error {
 	if err != nil {
 		return err
 	}
-	if m.Target == "/proc" || magic == sys.MagicProc && isRoot {
-		if tree == nil && m.Type == "proc" {
+	if path == "/proc" || magic == sys.MagicProc && isRoot {
+		if newProc {
 			return nil
 		}
 		if tree != nil {
@@ -144,7 +150,7 @@ func (c *ociStarter) checkProc(m *plan.FSMount, target, tree *os.File) error {
 	for _, name := range []string{
 		"cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo", "sys/kernel/ns_last_pid", "sys/crypto/fips_enabled",
 	} {
-		if same, err := sameIn(c.root, "/proc/"+name, target); err == nil && same {
+		if same, err := sameIn(root, "/proc/"+name, target); err == nil && same {
 			return nil
 		}
 	}
@@ -281,14 +287,16 @@ func attachHierarchy(top, fs *os.File, name string) error {
 // can lead them to another place of the container, never out of it. Files are
 // covered by the host's /dev/null, which the container had no hand in
 // (CVE-2025-31133).
-func (c *ociStarter) hide() error {
-	for _, path := range c.oci.Masked {
-		if err := c.overlay(path, maskFor); err != nil {
+func (c *ociStarter) hide() error { return hideIn(c.root, c.oci.Masked, c.oci.ReadOnly, maskFor) }
+
+func hideIn(root *os.File, masked, readOnly []string, mask func(at *os.File) (*os.File, error)) error {
+	for _, path := range masked {
+		if err := overlay(root, path, mask); err != nil {
 			return failf(125, "mask %s: %v", path, err)
 		}
 	}
-	for _, path := range c.oci.ReadOnly {
-		if err := c.overlay(path, readOnlyCopy); err != nil {
+	for _, path := range readOnly {
+		if err := overlay(root, path, readOnlyCopy); err != nil {
 			return failf(125, "make %s read-only: %v", path, err)
 		}
 	}
@@ -296,8 +304,8 @@ func (c *ociStarter) hide() error {
 }
 
 // overlay covers path, if it is there, with what cover makes for it.
-func (c *ociStarter) overlay(path string, cover func(at *os.File) (*os.File, error)) error {
-	at, err := sys.OpenIn(c.root, path, sys.OPath, false)
+func overlay(root *os.File, path string, cover func(at *os.File) (*os.File, error)) error {
+	at, err := sys.OpenIn(root, path, sys.OPath, false)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil
 	}
@@ -314,15 +322,28 @@ func (c *ociStarter) overlay(path string, cover func(at *os.File) (*os.File, err
 }
 
 func maskFor(at *os.File) (*os.File, error) {
-	fi, err := at.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if fi.IsDir() {
-		return sys.NewMount("tmpfs", sys.AttrReadOnly|sys.AttrNoSuid|sys.AttrNoDev|sys.AttrNoExec,
-			sys.Option{Key: "source", Value: "tmpfs"}, sys.Option{Key: "mode", Value: "755"}, sys.Option{Key: "size", Value: "4k"})
+	if mask, err := emptyFor(at); mask != nil || err != nil {
+		return mask, err
 	}
 	return hostDevice(&plan.Device{Path: "/dev/null", Kind: 'c', Major: 1, Minor: 3})
+}
+
+// maskWith is maskFor with a /dev/null that is open.
+func maskWith(at, null *os.File) (*os.File, error) {
+	if mask, err := emptyFor(at); mask != nil || err != nil {
+		return mask, err
+	}
+	return sys.CloneTree(null, "", false)
+}
+
+// emptyFor is what masks a directory; nil for a file.
+func emptyFor(at *os.File) (*os.File, error) {
+	fi, err := at.Stat()
+	if err != nil || !fi.IsDir() {
+		return nil, err
+	}
+	return sys.NewMount("tmpfs", sys.AttrReadOnly|sys.AttrNoSuid|sys.AttrNoDev|sys.AttrNoExec,
+		sys.Option{Key: "source", Value: "tmpfs"}, sys.Option{Key: "mode", Value: "755"}, sys.Option{Key: "size", Value: "4k"})
 }
 
 func readOnlyCopy(at *os.File) (*os.File, error) {

@@ -318,13 +318,26 @@ func prepareNet() error {
 
 // maskedPaths are those of this machine.
 func maskedPaths() []string {
-	masked := plan.Masked()
-	for n := 0; ; n++ {
-		if _, err := os.Lstat("/sys/devices/system/cpu/cpu" + strconv.Itoa(n)); err != nil {
-			return masked
+	return maskedWhere(func(path string) bool { _, err := os.Lstat(path); return err == nil })
+}
+
+// maskedIn are those as seen from a root that is not this process's.
+func maskedIn(root *os.File) []string {
+	return maskedWhere(func(path string) bool {
+		f, err := sys.OpenIn(root, path, sys.OPath, true)
+		if err == nil {
+			f.Close()
 		}
+		return err == nil
+	})
+}
+
+func maskedWhere(exists func(path string) bool) []string {
+	masked := plan.Masked()
+	for n := 0; exists("/sys/devices/system/cpu/cpu" + strconv.Itoa(n)); n++ {
 		masked = append(masked, plan.ThermalThrottle(n))
 	}
+	return masked
 }
 
 // hidePaths masks what unprivileged containers must not see and makes

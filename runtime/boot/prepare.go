@@ -275,6 +275,11 @@ func (s *starter) buildRoot(rootfs *os.File, trees []*os.File) error {
 			}
 		}
 	}
+	null, err := os.OpenFile("/dev/null", sys.OPath, 0) // while /dev is here
+	if err != nil {
+		return err
+	}
+	defer null.Close()
 	for _, dir := range []string{"/proc", "/dev", "/sys"} {
 		target, err := systemDir(rootfs, dir)
 		if err != nil {
@@ -286,11 +291,8 @@ func (s *starter) buildRoot(rootfs *os.File, trees []*os.File) error {
 			return err
 		}
 	}
-	for i := range s.plan.Mounts {
-		m := &s.plan.Mounts[i]
-		if err := addMount(rootfs, m, trees); err != nil {
-			return failf(125, "mount %s: %v", m.Target, err)
-		}
+	if err := s.addMounts(rootfs, null, trees); err != nil {
+		return err
 	}
 	if err := makeWorkDir(rootfs, s.plan.Cwd); err != nil {
 		return err
@@ -316,35 +318,55 @@ func systemDir(root *os.File, dir string) (*os.File, error) {
 	return f, err
 }
 
+// addMounts puts the plan's mounts onto the root, in its order: outer ones come
+// before those in them. What was masked, or made read-only, and was covered is
+// so again afterwards.
+func (s *starter) addMounts(root, null *os.File, trees []*os.File) error {
+	again := false
+	for i := range s.plan.Mounts {
+		m := &s.plan.Mounts[i]
+		covers, err := addMount(root, m, trees)
+		if err != nil {
+			return failf(125, "mount %s: %v", m.Target, err)
+		}
+		again = again || covers
+	}
+	if !again || s.shown() {
+		return nil
+	}
+	return hideIn(root, maskedIn(root), plan.ReadOnlyPaths(), func(at *os.File) (*os.File, error) { return maskWith(at, null) })
+}
+
 // addMount puts one of the plan's mounts onto the root. The target is resolved
-// inside the root, so a symlink there leads to a place in the container.
-func addMount(root *os.File, m *plan.Mount, trees []*os.File) error {
+// inside the root, so a symlink there leads to a place in the container, and
+// then held by a descriptor, so nobody exchanges it meanwhile. covers tells that
+// it lies in, or over, what tells about the machine.
+func addMount(root *os.File, m *plan.Mount, trees []*os.File) (covers bool, err error) {
 	if m.Tree > len(trees) {
-		return errors.New("its tree was not passed")
+		return false, errors.New("its tree was not passed")
 	}
 	if m.Tree == 0 {
-		return addTmpfs(root, m)
+		return false, addTmpfs(root, m)
 	}
 	tree := trees[m.Tree-1]
-	fi, err := tree.Stat()
+	target, err := placeFor(root, m.Target, tree)
 	if err != nil {
-		return err
-	}
-	var target *os.File
-	if fi.IsDir() {
-		target, err = sys.MkdirIn(root, m.Target)
-	} else {
-		target, err = sys.CreateIn(root, m.Target)
-	}
-	if err != nil {
-		return err
+		return false, err
 	}
 	defer target.Close()
-	if err := checkTarget(target); err != nil {
-		return err
+	if err := checkProc(root, m.Target, target, tree, false); err != nil {
+		return false, err
+	}
+	magic, err := sys.FileSystem(target)
+	if err != nil {
+		return false, err
+	}
+	covers = magic == sys.MagicProc || magic == sys.MagicSysfs
+	if m.AsItIs {
+		return covers, sys.AttachMount(tree, target, "")
 	}
 	if err := sys.MakePrivate(tree); err != nil {
-		return err
+		return false, err
 	}
 	attr := m.Attr
 	if m.ReadOnly {
@@ -352,11 +374,43 @@ func addMount(root *os.File, m *plan.Mount, trees []*os.File) error {
 	}
 	if attr != 0 {
 		if err := sys.SetMountAttr(tree, "", attr, 0, true); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return sys.AttachMount(tree, target, "")
+	return covers, sys.AttachMount(tree, target, "")
 }
+
+// placeFor opens where a tree is to be attached, and makes it where it is
+// missing.
+func placeFor(root *os.File, path string, tree *os.File) (*os.File, error) {
+	source, err := tree.Stat()
+	if err != nil {
+		return nil, err
+	}
+	var target *os.File
+	if source.IsDir() {
+		target, err = sys.MkdirIn(root, path)
+	} else {
+		target, err = sys.CreateIn(root, path)
+	}
+	if errors.Is(err, syscall.ENOTDIR) {
+		return nil, errMixed
+	}
+	if err != nil {
+		return nil, err
+	}
+	fi, err := target.Stat()
+	if err == nil && fi.IsDir() != source.IsDir() {
+		err = errMixed
+	}
+	if err != nil {
+		target.Close()
+		return nil, err
+	}
+	return target, nil
+}
+
+var errMixed = errors.New("not a directory: are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type")
 
 func addTmpfs(root *os.File, m *plan.Mount) error {
 	opts := append(make([]sys.Option, 0, len(m.Options)+2), sys.Option{Key: "source", Value: "tmpfs"})

@@ -412,26 +412,7 @@ func (m *maker) undo() {
 
 // userNS makes a user namespace, which lives as long as the returned file.
 func (b *builder) userNS(uids, gids []specs.LinuxIDMapping) (*os.File, error) {
-	ours, theirs, err := sys.SocketPair()
-	if err != nil {
-		return nil, err
-	}
-	defer ours.Close()
-	defer theirs.Close()
-	pid, pidfd, err := sys.CloneExec(sys.Clone{
-		Path: sys.FdPath(b.self), Args: []string{"tug-init", "oci", "0", ""}, Env: runtime.InitEnv(),
-		Files: []*os.File{nil, nil, nil, theirs}, UIDs: idMaps(uids), GIDs: idMaps(gids),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make a user namespace: %w", err)
-	}
-	userns, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", pid))
-	_ = sys.PidfdSignal(pidfd, syscall.SIGKILL)
-	pidfd.Close()
-	if _, rerr := sys.Reap(pid); err == nil {
-		err = rerr
-	}
-	return userns, err
+	return runtime.MakeUserNS(b.self, idMaps(uids), idMaps(gids))
 }
 
 // sendConsole sends a terminal's master to whoever listens at the socket.

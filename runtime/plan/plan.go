@@ -94,6 +94,10 @@ type Mount struct {
 	Attr     uint64   `json:",omitempty"` // sys.Attr flags
 	ReadOnly bool     `json:",omitempty"`
 	Options  []Option `json:",omitempty"` // of the tmpfs
+
+	// AsItIs says of a tree that its attributes and propagation are as they are
+	// to be.
+	AsItIs bool `json:",omitempty"`
 }
 
 // Option is one option of a file system.

@@ -34,6 +34,7 @@ type Config struct {
 type keeper struct {
 	cfg    Config
 	listen *os.File
+	host   *os.File // mount namespace
 
 	mu      sync.Mutex
 	entries map[string]*entry
@@ -88,7 +89,7 @@ func run(cfg Config) int {
 	if err := sys.SetPropagation("/", false); err != nil {
 		return fail(err)
 	}
-	k := &keeper{cfg: cfg, entries: map[string]*entry{}, early: map[process]Exit{}}
+	k := &keeper{cfg: cfg, host: os.NewFile(HostFd, "host"), entries: map[string]*entry{}, early: map[process]Exit{}}
 	if err := k.bind(); err != nil {
 		return fail(err)
 	}
@@ -197,7 +198,7 @@ func (k *keeper) start() (*os.File, error) {
 	}
 	defer theirs.Close()
 	cmd := exec.Command(k.cfg.Args[0], k.cfg.Args[1:]...)
-	cmd.ExtraFiles = []*os.File{theirs, k.listen} // ControlFd, ListenFd
+	cmd.ExtraFiles = []*os.File{theirs, k.listen, k.host} // ControlFd, ListenFd, MountsFd
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 
 	k.mu.Lock()

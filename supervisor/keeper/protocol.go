@@ -11,7 +11,8 @@
 //
 // The keeper lives in a mount namespace of its own, a slave of the one it was
 // started from. Supervisors inherit it, so layer mounts made there are seen by
-// nobody else and survive a supervisor's death.
+// nobody else and survive a supervisor's death. It keeps that other one open for
+// them, see HostFd.
 package keeper
 
 import (
@@ -52,11 +53,17 @@ const (
 const (
 	ControlFd = 3 // its end of the socket pair
 	ListenFd  = 4 // the store's listening socket, kept open across supervisors
+	MountsFd  = 5 // the mount namespace that the keeper was started from
 )
 
 // ReadyFd is where a keeper writes one byte when its socket can be connected
 // to; it ends unwritten when the keeper fails.
 const ReadyFd = 3
+
+// HostFd is the keeper's descriptor of what becomes MountsFd. The sources of bind
+// mounts are looked up in that namespace: the keeper's own sees later mounts of
+// the host only where those are shared, and never makes one that the host sees.
+const HostFd = 4
 
 // Message is one packet.
 type Message struct {
