@@ -22,8 +22,11 @@ func jsonFields(t reflect.Type, prefix string, to map[string]string) {
 			jsonFields(f.Type, prefix, to)
 			continue
 		}
-		if name == "" {
+		switch name {
+		case "":
 			name = f.Name
+		case "-":
+			continue
 		}
 		jsonType(f.Type, prefix+name, to)
 	}
@@ -99,13 +102,13 @@ func TestJSONFields(t *testing.T) {
 	}{
 		{
 			"/containers/{id}/json", reflect.TypeFor[containerJSON](),
-			"ImageManifestDescriptor Storage Mounts[] HostConfig.Mounts " +
+			"ImageManifestDescriptor Storage " +
 				"HostConfig.DeviceRequests[] Config.NetworkDisabled NetworkSettings.Networks.{}.IPAMConfig.IPv4Address " +
 				"NetworkSettings.Networks.{}.IPAMConfig.IPv6Address NetworkSettings.Networks.{}.IPAMConfig.LinkLocalIPs",
 			"NetworkSettings.Bridge NetworkSettings.HairpinMode NetworkSettings.LinkLocalIPv6Address NetworkSettings.LinkLocalIPv6PrefixLen " +
 				"NetworkSettings.SecondaryIPAddresses NetworkSettings.SecondaryIPv6Addresses NetworkSettings.EndpointID NetworkSettings.Gateway " +
 				"NetworkSettings.GlobalIPv6Address NetworkSettings.GlobalIPv6PrefixLen NetworkSettings.IPAddress NetworkSettings.IPPrefixLen " +
-				"NetworkSettings.IPv6Gateway NetworkSettings.MacAddress Config.HealthcheckOnFailureAction",
+				"NetworkSettings.IPv6Gateway NetworkSettings.MacAddress Config.HealthcheckOnFailureAction Mounts[].Owner HostConfig.Mounts[].Owner",
 		},
 		{
 			"/images/{name}/json", reflect.TypeFor[image.Inspected](),
@@ -149,7 +152,7 @@ func sameType(got, want string) bool {
 	switch want {
 	case "string", "integer", "boolean", "array", "object":
 		return got == want
-	case "LocalNodeState":
+	case "LocalNodeState", "": // one of some words
 		return got == "string"
 	case "GenericResources":
 		return got == "array"

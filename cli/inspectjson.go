@@ -37,7 +37,7 @@ type containerJSON struct {
 	GraphDriver     graphDriverJSON
 	SizeRw          *int64 `json:",omitempty"`
 	SizeRootFs      *int64 `json:",omitempty"`
-	Mounts          []any
+	Mounts          []mountJSON
 	Config          configJSON
 	NetworkSettings networkJSON
 }
@@ -143,6 +143,7 @@ type hostConfigJSON struct {
 	CPUPercent           int64 `json:"CpuPercent"`
 	IOMaximumIOps        uint64
 	IOMaximumBandwidth   uint64
+	Mounts               []spec.MountSpec `json:",omitempty"`
 	MaskedPaths          []string
 	ReadonlyPaths        []string
 	Init                 *bool `json:",omitempty"`
@@ -232,7 +233,7 @@ func toContainerJSON(e *engine.Engine, c *container.Summary) *containerJSON {
 		State: toStateJSON(&c.State), Image: c.ImageID.String(),
 		ResolvConfPath: cs.ResolvConf(c.ID), HostnamePath: cs.Hostname(c.ID), HostsPath: cs.Hosts(c.ID),
 		LogPath: cs.LogPath(&c.Container), Name: "/" + c.Name, RestartCount: c.State.Restarts, Driver: storageDriver, Platform: c.Platform.OS,
-		HostConfig: toHostConfigJSON(c), Mounts: []any{}, Config: toConfigJSON(c),
+		HostConfig: toHostConfigJSON(c), Mounts: toMountsJSON(cs, &c.Container), Config: toConfigJSON(c),
 		GraphDriver: graphDriverJSON{Name: storageDriver, Data: map[string]string{
 			"UpperDir": cs.UpperDir(c.ID), "WorkDir": cs.WorkDir(c.ID),
 		}},
@@ -284,6 +285,7 @@ func toHostConfigJSON(c *container.Summary) hostConfigJSON {
 		ShmSize: h.ShmSize, Runtime: "tug", Memory: h.Memory, NanoCPUs: h.NanoCPUs, PidsLimit: h.PidsLimit,
 		Devices: notNil(h.Devices), DeviceCgroupRules: h.DeviceCgroupRules, Ulimits: notNil(h.Ulimits), MaskedPaths: maskedPaths(h), ReadonlyPaths: readonlyPaths(h),
 	}
+	out.Binds, out.Mounts, out.VolumesFrom, out.VolumeDriver = h.Binds, h.Mounts, h.VolumesFrom, h.VolumeDriver
 	if out.ShmSize == 0 {
 		out.ShmSize = spec.DefaultShmSize
 	}

@@ -115,10 +115,9 @@ func absentRunFlags(fs *pflag.FlagSet) {
 		"io-maxbandwidth:bytes", "io-maxiops:uint", "ip:string", "ip6:string",
 		"isolation:string:-:default", "link:list", "link-local-ip:list",
 		"mac-address:string",
-		"mount:mount", "net-alias:list", "network-alias:list",
+		"net-alias:list", "network-alias:list",
 		"publish,p:list", "publish-all,P:bool", "runtime:string:-",
 		"use-api-socket:bool",
-		"volume,v:list", "volume-driver:string", "volumes-from:list",
 	)
 	// It changes nothing: tug has no content trust yet.
 	fs.Bool("disable-content-trust", true, "")

@@ -113,8 +113,8 @@ func psRaw(quiet, size bool) string {
 
 // psFilters are the filters that there are, and Docker's others.
 func psFilters() (names, later []string) {
-	return strings.Fields("id name label status exited health ancestor before since network is-task"),
-		strings.Fields("annotation expose isolation publish volume")
+	return strings.Fields("id name label status exited health ancestor before since network is-task volume"),
+		strings.Fields("annotation expose isolation publish")
 }
 
 // choose applies -a, -n and the filters. Docker's -n counts what the filters
@@ -175,6 +175,7 @@ func (o *psOptions) matcher(list []*container.Summary, names *imageNames) (func(
 			}) &&
 			f.any("health", func(v string) bool { return v == c.State.HealthWord() }) &&
 			(len(f["ancestor"]) == 0 || ancestors[c.ImageID]) &&
+			f.any("volume", func(v string) bool { return hasVolume(&c.Container, v) }) &&
 			f.any("network", func(v string) bool { return v == c.Host.NetworkMode }) &&
 			(!isTask || !tasks) && // no container is one of a swarm
 			(before.IsZero() || c.Created.Before(before)) && (since.IsZero() || c.Created.After(since))
@@ -302,8 +303,8 @@ func psColumns() []column[*psRow] {
 		{"Names", "NAMES", func(r *psRow) string { return r.Name }},
 		{"Size", "SIZE", func(r *psRow) string { return r.size }},
 		{"Labels", "LABELS", func(r *psRow) string { return labelText(r.Config.Labels) }},
-		{"Mounts", "MOUNTS", none},
-		{"LocalVolumes", "LOCAL VOLUMES", func(*psRow) string { return "0" }},
+		{"Mounts", "MOUNTS", (*psRow).mounts},
+		{"LocalVolumes", "LOCAL VOLUMES", func(r *psRow) string { return strconv.Itoa(localVolumes(&r.Container)) }},
 		{"Networks", "NETWORKS", func(r *psRow) string { return r.Host.NetworkMode }},
 		{"Platform", "PLATFORM", func(r *psRow) string { return r.Summary.Platform.String() }},
 	}
@@ -317,6 +318,17 @@ func (r *psRow) id() string {
 		return r.ID
 	}
 	return r.ID[:min(12, len(r.ID))]
+}
+
+// mounts cuts each name to 15 characters, as Docker does.
+func (r *psRow) mounts() string {
+	names := mountNames(&r.Container)
+	for i, n := range names {
+		if names[i] = oneLine(n); !r.noTrunc {
+			names[i] = ellipsis(names[i], 15)
+		}
+	}
+	return strings.Join(names, ",")
 }
 
 func (r *psRow) imageText() string {

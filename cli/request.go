@@ -33,6 +33,7 @@ type runFlags struct {
 	kernel    kernelFlags
 	host      hostFlags
 	health    healthFlags
+	mounts    mountFlags
 
 	fs *pflag.FlagSet
 }
@@ -81,6 +82,7 @@ func (f *runFlags) define(fs *pflag.FlagSet) {
 	f.kernel.define(fs)
 	f.host.define(fs)
 	f.health.define(fs)
+	f.mounts.define(fs)
 	absentRunFlags(fs)
 }
 
@@ -120,6 +122,9 @@ func (f *runFlags) request(args []string) (*container.Request, error) {
 		return nil, err
 	}
 	if err := f.host.set(&r.Host); err != nil {
+		return nil, err
+	}
+	if err := f.mounts.set(r); err != nil {
 		return nil, err
 	}
 	if r.Healthcheck, err = f.health.check(); err != nil {

@@ -189,7 +189,6 @@ func TestRequestErrors(t *testing.T) {
 		"--foo img":                                        "unknown flag: --foo",
 		"--name":                                           "flag needs an argument: --name",
 		"-p 80 img":                                        "run --publish is not there yet",
-		"-v /a:/b img":                                     "run --volume is not there yet",
 		"--restart sometimes img":                          "invalid restart policy: unknown policy 'sometimes'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
 		"--restart :3 img":                                 "invalid restart policy format: no policy provided before colon",
 		"--restart on-failure:x img":                       "invalid restart policy format: maximum retry count must be an integer",

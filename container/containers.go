@@ -60,11 +60,13 @@ import (
 	"tug/state"
 	"tug/supervisor"
 	"tug/sys"
+	"tug/volume"
 )
 
 // Containers is the containers of a store, for commands.
 type Containers struct {
-	Events *event.Log // may be nil
+	Events  *event.Log // may be nil
+	Volumes *volume.Volumes
 
 	st     *state.Store
 	layers *layer.Layers
@@ -468,8 +470,9 @@ func (c *Containers) Wait(ctx context.Context, id string) (int, error) {
 	}
 }
 
-// Remove removes a container, its writable layer and its log. A running one is
-// Conflict, or killed with force.
+// Remove removes a container, its writable layer and its log, with volumes also
+// the anonymous ones that no other container has. A running one is Conflict, or
+// killed with force.
 func (c *Containers) Remove(ctx context.Context, id string, force, volumes bool) error {
 	s, err := c.load(id)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -508,7 +511,11 @@ func (c *Containers) Remove(ctx context.Context, id string, force, volumes bool)
 	if err != nil || trash == "" {
 		return err
 	}
-	return c.destroy(trash, gone)
+	err = c.destroy(trash, gone)
+	if volumes || gone.Host.AutoRemove {
+		err = errors.Join(err, c.freeVolumes(gone))
+	}
+	return err
 }
 
 // destroy deletes the files of what was a container.
@@ -569,14 +576,20 @@ func (c *Containers) lockHow(id string, exclusive bool) (*os.File, error) {
 	return d, nil
 }
 
-// UsersOf returns the containers made from an image, for refusing its removal.
+// mountsImage reports whether a container has an image mounted.
+func mountsImage(ctr *spec.Container, id spec.Digest) bool {
+	return slices.ContainsFunc(ctr.Mounts, func(m spec.Mount) bool { return m.Image == id })
+}
+
+// UsersOf returns the containers made from an image, or that have it mounted,
+// for refusing its removal.
 // Call it with the reference lock held.
 func (c *Containers) UsersOf(id spec.Digest) []image.User {
 	ids, _ := c.ids()
 	var users []image.User
 	for _, ctr := range ids {
 		s, err := c.load(ctr)
-		if err == nil && s.ImageID == id {
+		if err == nil && (s.ImageID == id || mountsImage(&s.Container, id)) {
 			running := s.State.Status == spec.StatusRunning || s.State.Status == spec.StatusRestarting
 			users = append(users, image.User{Container: ctr, Running: running})
 		}

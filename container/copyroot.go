@@ -189,5 +189,57 @@ func (s *Starter) RootFS(id string) (*os.File, error) {
 	if ctr.State.Status == spec.StatusRunning {
 		return nil, errs.New(errs.Conflict, "container %s is running", ctr.Name)
 	}
-	return s.overlay(&ctr.Container)
+	root, err := s.overlay(&ctr.Container)
+	if err != nil || len(ctr.Mounts) == 0 {
+		return root, err
+	}
+	defer root.Close()
+	return s.withMounts(&ctr.Container, root)
+}
+
+// withMounts puts a container's mounts onto its root and returns a copy of the
+// whole, which is mounted nowhere. Mounts can only be put onto what is attached:
+// that happens in a mount namespace that ends with this function.
+func (s *Starter) withMounts(ctr *spec.Container, root *os.File) (whole *os.File, err error) {
+	trees, err := s.trees(ctr, root)
+	defer sys.CloseAll(trees)
+	defer s.dropVolumes(ctr)
+	if err != nil {
+		return nil, err
+	}
+	err = sys.InOwnMounts(func() error {
+		if err := sys.AttachMount(root, nil, s.Mounter.Spare()); err != nil {
+			return err
+		}
+		for i, tree := range trees {
+			if tree == nil {
+				continue
+			}
+			if err := placeTree(root, ctr.Mounts[i].Target, tree); err != nil {
+				return mountError(&ctr.Mounts[i], err)
+			}
+		}
+		whole, err = sys.CloneTree(root, "", true)
+		return err
+	})
+	return whole, err
+}
+
+// placeTree attaches a tree in a root, as tug-init does at a start.
+func placeTree(root *os.File, target string, tree *os.File) error {
+	fi, err := tree.Stat()
+	if err != nil {
+		return err
+	}
+	var at *os.File
+	if fi.IsDir() {
+		at, err = sys.MkdirIn(root, target)
+	} else {
+		at, err = sys.CreateIn(root, target)
+	}
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	return sys.AttachMount(tree, at, "")
 }

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -36,6 +37,9 @@ type Request struct {
 	StopTimeout                            *int // seconds
 	Healthcheck                            *spec.Healthcheck
 
+	Volumes     []string                // targets of anonymous volumes, beyond the image's
+	MountImages map[string]*image.Image // of Host.Mounts, by their sources; kept as the container's image is
+
 	Box bool // the program is tug-box, with Cmd as arguments, its name included
 
 	Tty, OpenStdin, StdinOnce      bool
@@ -45,7 +49,7 @@ type Request struct {
 
 // Create makes a container from img. The image must be kept from being removed
 // meanwhile: call it with the reference lock held shared.
-func (c *Containers) Create(req Request, img *image.Image) (*spec.Container, error) {
+func (c *Containers) Create(ctx context.Context, req Request, img *image.Image) (*spec.Container, error) {
 	ctr, err := describe(&req, img)
 	if err != nil {
 		return nil, err
@@ -67,9 +71,16 @@ func (c *Containers) Create(req Request, img *image.Image) (*spec.Container, err
 		return nil, err
 	}
 	defer release()
-	if err := c.place(ctr); err != nil {
+	letGo, err := c.settleMounts(ctx, ctr, &req)
+	if err == nil {
+		if err = c.place(ctr); err != nil {
+			err = fmt.Errorf("create container %s: %w", ctr.Name, err)
+		}
+		letGo(err != nil)
+	}
+	if err != nil {
 		os.Remove(c.st.ContainerName(ctr.Name))
-		return nil, fmt.Errorf("create container %s: %w", ctr.Name, err)
+		return nil, err
 	}
 	c.did(ctr, "create")
 	return ctr, nil
@@ -145,6 +156,15 @@ func describe(req *Request, img *image.Image) (*spec.Container, error) {
 		cfg.Labels = map[string]string{}
 	}
 	maps.Copy(cfg.Labels, req.Labels)
+	if len(req.Volumes) > 0 {
+		cfg.Volumes = maps.Clone(cfg.Volumes)
+		if cfg.Volumes == nil {
+			cfg.Volumes = map[string]struct{}{}
+		}
+		for _, target := range req.Volumes {
+			cfg.Volumes[target] = struct{}{}
+		}
+	}
 	for _, f := range []struct {
 		to   *string
 		from string

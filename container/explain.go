@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -112,7 +113,7 @@ func (c *Containers) Explain(ctx context.Context, name string, top int) (*Explai
 		x.Places = c.configured(&s.Container)
 	}
 	for i := range x.Places {
-		x.Places[i].Source = cmp.Or(x.Places[i].Source, c.boundFrom(s.ID, x.Places[i].Target))
+		x.Places[i].Source = cmp.Or(x.Places[i].Source, c.mountedFrom(&s.Container, x.Places[i].Target))
 	}
 	return x, c.compareNamespaces(x)
 }
@@ -267,6 +268,15 @@ func (c *Containers) configured(ctr *spec.Container) []Place {
 	for _, name := range bound {
 		all = append(all, Place{Target: "/etc/" + name, Type: "bind"})
 	}
+	for i := range ctr.Mounts {
+		m := &ctr.Mounts[i]
+		p := Place{Target: m.Target, Type: m.Type, ReadOnly: m.ReadOnly, Options: m.Options}
+		if j := slices.IndexFunc(all, func(p Place) bool { return p.Target == m.Target }); j >= 0 {
+			all[j] = p
+		} else {
+			all = append(all, p)
+		}
+	}
 	var tmpfs []Place
 	for target, options := range ctr.Host.Tmpfs {
 		tmpfs = append(tmpfs, Place{Target: filepath.Clean(target), Type: "tmpfs", Options: options, ReadOnly: slices.Contains(strings.Split(options, ","), "ro")})
@@ -275,11 +285,19 @@ func (c *Containers) configured(ctr *spec.Container) []Place {
 	return append(all, tmpfs...)
 }
 
-// boundFrom is the file of a container's directory that is seen at target.
-func (c *Containers) boundFrom(id, target string) string {
+// mountedFrom is what on the host, or which image, is seen at target.
+func (c *Containers) mountedFrom(ctr *spec.Container, target string) string {
+	for i := range ctr.Mounts {
+		if m := &ctr.Mounts[i]; m.Target == target {
+			if m.Type == spec.MountImage {
+				return path.Join(m.Source, m.Subpath)
+			}
+			return path.Join(c.Mountpoint(m), m.Subpath)
+		}
+	}
 	name, ok := strings.CutPrefix(target, "/etc/")
 	if ok && slices.Contains(bound, name) {
-		return c.path(id, name)
+		return c.path(ctr.ID, name)
 	}
 	return ""
 }

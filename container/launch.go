@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"tug/errs"
@@ -23,6 +24,10 @@ import (
 type Starter struct {
 	*Containers
 	Mounter *layer.Mounter
+	Runtime *runtime.Runtime
+	Host    *os.File // the host's mount namespace, where sources of mounts are; nil is this process's own
+
+	shared sharedVolumes
 }
 
 // bound are the files of the container's directory that are seen in its /etc.
@@ -96,10 +101,16 @@ func (s *Starter) launch(id string, name func(*Summary, *startRecord) (superviso
 	if err := s.join(&l.Namespaces, &ctr.Host); err != nil {
 		return nil, err
 	}
-	if err := s.mount(l, &ctr.Container); err != nil {
-		sys.CloseAll(append(l.Files.Trees, l.Files.RootFS))
+	letGo, err := s.holdVolumes(&ctr.Container)
+	if err != nil {
 		return nil, err
 	}
+	if err := s.mount(l, &ctr.Container); err != nil {
+		sys.CloseAll(append(l.Files.Trees, l.Files.RootFS))
+		letGo()
+		return nil, err
+	}
+	l.Release = func() { letGo(); lock.Close() }
 	return l, nil
 }
 
@@ -124,6 +135,9 @@ func (s *Starter) mount(l *supervisor.Launch, ctr *spec.Container) error {
 		return err
 	}
 	for _, name := range bound {
+		if covered(ctr, "/etc/"+name) {
+			continue
+		}
 		tree, err := sys.CloneTree(nil, s.path(ctr.ID, name), false)
 		if err != nil {
 			return fmt.Errorf("bind %s of %s: %w", name, ctr.Name, err)
@@ -131,7 +145,16 @@ func (s *Starter) mount(l *supervisor.Launch, ctr *spec.Container) error {
 		l.Files.Trees = append(l.Files.Trees, tree)
 		l.Plan.Bind("/etc/"+name, false)
 	}
+	if err := s.attach(l, ctr); err != nil {
+		return err
+	}
+	l.Plan.SortMounts()
 	return nil
+}
+
+// covered reports whether the user mounts something at target.
+func covered(ctr *spec.Container, target string) bool {
+	return slices.ContainsFunc(ctr.Mounts, func(m spec.Mount) bool { return m.Target == target })
 }
 
 // LaunchExec describes an exec in a running container. Until it is released the
@@ -211,6 +234,7 @@ func (s *Starter) Failed(run supervisor.Run, err error) {
 		fmt.Fprintln(os.Stderr, "supervisor: record a failed start:", err)
 	}
 	s.failed(run, r.Code, r.Error)
+	s.leaveVolumes(run.ID)
 	if !run.Sync {
 		go s.remove(run.ID) // once the start's lock is released
 	}
@@ -228,6 +252,7 @@ func (s *Starter) Cut(run supervisor.Run) {
 	}
 	if ctr, err := s.load(run.ID); err == nil && ctr.State.Status != spec.StatusRunning {
 		s.ended(ctr, run)
+		s.dropVolumes(&ctr.Container)
 	}
 }
 
@@ -239,6 +264,7 @@ func (s *Starter) Ended(run supervisor.Run) (at time.Time, again bool) {
 		return time.Time{}, false
 	}
 	s.ended(ctr, run)
+	s.dropVolumes(&ctr.Container)
 	if ctr.Host.AutoRemove {
 		s.remove(run.ID)
 		return time.Time{}, false
@@ -246,15 +272,27 @@ func (s *Starter) Ended(run supervisor.Run) (at time.Time, again bool) {
 	return ctr.State.RestartAt, ctr.State.Status == spec.StatusRestarting
 }
 
-// remove takes the container out of the store at once and deletes its files
-// behind the caller's back: nobody needs to wait for that.
+// remove takes the container out of the store at once, with its anonymous
+// volumes, and deletes its files behind the caller's back: nobody needs to wait
+// for that.
 func (s *Starter) remove(id string) {
 	trash, gone, err := s.unlink(id, event.Cause{By: "it was to be removed at its end (--rm)"})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "supervisor: remove container:", err)
 		return
 	}
-	if trash != "" {
-		go s.destroy(trash, gone)
+	if trash == "" {
+		return
+	}
+	if err := s.freeVolumes(gone); err != nil {
+		fmt.Fprintln(os.Stderr, "supervisor: remove volumes:", err)
+	}
+	go s.destroy(trash, gone)
+}
+
+// leaveVolumes is dropVolumes for a start that came to nothing.
+func (s *Starter) leaveVolumes(id string) {
+	if ctr, err := s.config(id); err == nil {
+		s.dropVolumes(ctr)
 	}
 }

@@ -31,7 +31,7 @@ func newContainers(t *testing.T) *Containers {
 // on: no disk is waited for.
 func create(t *testing.T, c *Containers, name string) (*spec.Container, error) {
 	t.Helper()
-	return c.Create(Request{Name: name, Image: "none", Cmd: []string{"sh"}, Host: spec.HostConfig{AutoRemove: true}}, &image.Image{})
+	return c.Create(t.Context(), Request{Name: name, Image: "none", Cmd: []string{"sh"}, Host: spec.HostConfig{AutoRemove: true}}, &image.Image{})
 }
 
 func mustCreate(t *testing.T, c *Containers, name string) *spec.Container {

@@ -85,6 +85,7 @@ func Open(o Options) (*Engine, error) {
 	e.Containers.Events = e.Events
 	e.Volumes = volume.Open(st)
 	e.Volumes.Events, e.Volumes.Uses = e.Events, e.Containers.VolumeUses
+	e.Containers.Volumes = e.Volumes
 	return e, nil
 }
 
@@ -216,7 +217,11 @@ func (e *Engine) Create(ctx context.Context, req container.Request, o Pulling) (
 		}
 		// Between finding the image and taking the lock it may have been removed.
 		if _, err := os.Stat(e.Store.Image(img.ID.Hex())); err == nil {
-			ctr, err := e.Containers.Create(req, img)
+			if req.MountImages, err = e.mountImages(&req); err != nil {
+				refs.Close()
+				return nil, nil, err
+			}
+			ctr, err := e.Containers.Create(ctx, req, img)
 			refs.Close()
 			return ctr, nil, err
 		}
@@ -225,6 +230,29 @@ func (e *Engine) Create(ctx context.Context, req container.Request, o Pulling) (
 			return nil, nil, errs.New(errs.Conflict, "image %s is removed again and again", req.Image)
 		}
 	}
+}
+
+// mountImages finds the images that are to be mounted. It is called with the
+// reference lock held, so they stay.
+func (e *Engine) mountImages(req *container.Request) (map[string]*image.Image, error) {
+	var all map[string]*image.Image
+	for _, m := range req.Host.Mounts {
+		if m.Type != spec.MountImage {
+			continue
+		}
+		img, err := e.Images.Lookup(m.Source)
+		if errs.Is(err, errs.NotFound) {
+			continue // Create says so
+		}
+		if err != nil {
+			return nil, err
+		}
+		if all == nil {
+			all = map[string]*image.Image{}
+		}
+		all[m.Source] = img
+	}
+	return all, nil
 }
 
 // image finds or fetches the request's image.
@@ -334,8 +362,10 @@ func (e *Engine) Supervise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	host := supervisor.HostMounts()
+	defer host.Close()
 	err = supervisor.Serve(ctx, supervisor.Config{
-		Runtime: rt, Starter: &container.Starter{Containers: e.Containers, Mounter: mounter},
+		Runtime: rt, Starter: &container.Starter{Containers: e.Containers, Mounter: mounter, Runtime: rt, Host: host},
 		Backend: mounter.Backend, Quiet: quietTime(), Pool: poolSize,
 	})
 	if errors.Is(err, supervisor.ErrRestartsLeft) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -154,7 +155,7 @@ func (s *Images) removeIfUnused(id spec.Digest) {
 	}
 	if containers, err := s.containers(); err == nil {
 		for _, c := range containers {
-			if c.ImageID == id {
+			if slices.Contains(c.images(), id) {
 				return
 			}
 		}

@@ -85,7 +85,9 @@ func (p *pruning) choose() error {
 	}
 	busy := map[spec.Digest]bool{}
 	for _, c := range containers {
-		busy[c.ImageID] = true
+		for _, id := range c.images() {
+			busy[id] = true
+		}
 	}
 	recs, err := p.s.records()
 	if err != nil {

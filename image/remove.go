@@ -306,9 +306,25 @@ type containerUse struct {
 	ImageID spec.Digest
 	Layers  []spec.Digest
 	Name    string
+	Mounts  []struct {
+		Image  spec.Digest
+		Layers []spec.Digest
+	} `json:",omitempty"`
 }
 
-// containers reads what each container uses. One that is just being removed is
+// images are those that it was made from and that it has mounted.
+func (c *containerUse) images() []spec.Digest {
+	all := []spec.Digest{c.ImageID}
+	for _, m := range c.Mounts {
+		if m.Image != "" {
+			all = append(all, m.Image)
+		}
+	}
+	return all
+}
+
+// containers reads what each container uses, the layers of images that it has
+// mounted among its own. One that is just being removed is
 // left out; one that is unreadable is an error, for it may use anything.
 func (s *Images) containers() ([]containerUse, error) {
 	entries, err := os.ReadDir(s.st.Containers())
@@ -324,6 +340,9 @@ func (s *Images) containers() ([]containerUse, error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+		for _, m := range c.Mounts {
+			c.Layers = append(c.Layers, m.Layers...)
 		}
 		all = append(all, c)
 	}

@@ -103,7 +103,7 @@ func tell(sheets []Sheet, img *Image) {
 	}
 }
 
-// Holders returns the containers that were made from image id.
+// Holders returns the containers that were made from image id or have it mounted.
 func (s *Images) Holders(id spec.Digest) ([]Holder, error) {
 	users, err := s.containers()
 	if err != nil {
@@ -111,7 +111,7 @@ func (s *Images) Holders(id spec.Digest) ([]Holder, error) {
 	}
 	var out []Holder
 	for _, c := range users {
-		if c.ImageID == id {
+		if slices.Contains(c.images(), id) {
 			out = append(out, Holder{c.ID, c.Name, c.ImageID})
 		}
 	}

@@ -44,7 +44,9 @@ func (s *Images) Usages(imgs []*Image) (map[spec.Digest]Usage, error) {
 	}
 	users := map[spec.Digest]int{}
 	for _, c := range containers {
-		users[c.ImageID]++
+		for _, id := range c.images() {
+			users[id]++
+		}
 	}
 	out := map[spec.Digest]Usage{}
 	for _, img := range imgs {
@@ -87,7 +89,9 @@ func (s *Images) Total() (Total, error) {
 	active := map[spec.Digest]bool{}
 	needed := references{map[spec.Digest]bool{}, map[spec.Digest]bool{}}
 	for _, c := range containers {
-		active[c.ImageID] = true
+		for _, id := range c.images() {
+			active[id] = true
+		}
 		for _, d := range c.Layers {
 			needed.layers[d] = true
 		}

@@ -39,11 +39,27 @@ type ExecPlan = Plan
 
 // Bind adds a mount of the next of Files.Trees at target.
 func (p *Plan) Bind(target string, readOnly bool) {
-	n := 0
+	p.Mounts = append(p.Mounts, plan.Mount{Target: target, Tree: p.nextTree(), ReadOnly: readOnly})
+}
+
+// Attach is Bind for a tree that is as it is to be.
+func (p *Plan) Attach(target string) {
+	p.Mounts = append(p.Mounts, plan.Mount{Target: target, Tree: p.nextTree(), AsItIs: true})
+}
+
+func (p *Plan) nextTree() int {
+	n := 1
 	for _, m := range p.Mounts {
-		n = max(n, m.Tree)
+		n = max(n, m.Tree+1)
 	}
-	p.Mounts = append(p.Mounts, plan.Mount{Target: target, Tree: n + 1, ReadOnly: readOnly})
+	return n
+}
+
+// SortMounts puts outer mounts before those in them.
+func (p *Plan) SortMounts() {
+	slices.SortStableFunc(p.Mounts, func(a, b plan.Mount) int {
+		return strings.Count(a.Target, "/") - strings.Count(b.Target, "/")
+	})
 }
 
 // MakePlan turns a container's configuration into a plan for its process 1.
@@ -110,7 +126,7 @@ func makePlan(c *spec.Container) (*Plan, []string, error) {
 	if p.Rlimits, err = rlimits(c.Host.Ulimits); err != nil {
 		return nil, nil, err
 	}
-	if p.Mounts, err = tmpfsMounts(c.Host.Tmpfs); err != nil {
+	if p.Mounts, err = tmpfsMounts(c); err != nil {
 		return nil, nil, err
 	}
 	warnings, err := p.setCaps(c)
@@ -426,15 +442,27 @@ func RlimitNumber(name string) (int, bool) {
 	return n, n >= 0
 }
 
-// tmpfsMounts turns --tmpfs into mounts, outer ones first.
-func tmpfsMounts(tmpfs map[string]string) ([]plan.Mount, error) {
+// tmpfsMounts turns --tmpfs and --mount type=tmpfs into mounts, outer ones
+// first.
+func tmpfsMounts(c *spec.Container) ([]plan.Mount, error) {
 	var all []plan.Mount
-	for target, opts := range tmpfs {
+	add := func(target, opts string) error {
 		m, err := tmpfsMount(target, opts)
-		if err != nil {
+		all = append(all, m)
+		return err
+	}
+	for target, opts := range c.Host.Tmpfs {
+		if err := add(target, opts); err != nil {
 			return nil, err
 		}
-		all = append(all, m)
+	}
+	for _, m := range c.Mounts {
+		if m.Type != spec.MountTmpfs {
+			continue
+		}
+		if err := add(m.Target, m.Options); err != nil {
+			return nil, err
+		}
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].Target < all[j].Target })
 	return all, nil

@@ -49,6 +49,10 @@ type HostConfig struct {
 	SecurityOpt    []string          `json:",omitempty"` // as given: no-new-privileges[:true|false], seccomp=unconfined|builtin|JSON, Unmasked
 	ReadonlyRootfs bool              `json:",omitempty"`
 	Tmpfs          map[string]string `json:",omitempty"` // target -> mount options
+	Binds          []string          `json:",omitempty"` // as given: SOURCE:TARGET[:OPTIONS]
+	Mounts         []MountSpec       `json:",omitempty"`
+	VolumesFrom    []string          `json:",omitempty"` // as given
+	VolumeDriver   string            `json:",omitempty"` // of volumes that are made for the container
 	Init           bool              `json:",omitempty"` // --init
 	Ulimits        []Ulimit          `json:",omitempty"`
 

@@ -90,6 +90,10 @@ type Options struct {
 
 	// Fleeting: it is for a container with --rm, and nothing is synced.
 	Fleeting bool
+
+	// Fill puts data into the volume before anybody sees it, and syncs them
+	// unless it is fleeting; nil for none. It is not called for one that is there.
+	Fill func(data string) error
 }
 
 const (
@@ -222,7 +226,7 @@ func (v *Volumes) EnsureHeld(name string, o Options) (vol *Volume, created bool,
 			return nil, false, nil, err
 		}
 		vol := &Volume{Name: name, Driver: Local, Created: time.Now().UTC(), Labels: labels, Options: o.Options}
-		lock, err = v.place(vol, !o.Fleeting, nil)
+		lock, err = v.place(vol, !o.Fleeting, o.Fill)
 		if errors.Is(err, fs.ErrExist) {
 			continue
 		}
