@@ -168,12 +168,27 @@ func (r *Root) explain(p string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return errs.New(errs.NotFound, "Could not find the file %s in container %s", p, r.s.Name)
+	case errors.Is(err, syscall.EROFS) && r.onReadOnlyMount(p):
+		return errs.New(errs.Conflict, "mounted volume is marked read-only").WithHint("%s of container %s cannot be written to", p, r.s.Name)
 	case errors.Is(err, syscall.EROFS):
 		return errs.New(errs.Conflict, "container rootfs is marked read-only").WithHint("%s of container %s cannot be written to", p, r.s.Name)
 	case errs.ClassOf(err) != errs.Internal:
 		return err
 	}
 	return fmt.Errorf("%s in container %s: %w", p, r.s.Name, noSpace(err))
+}
+
+// onReadOnlyMount reports whether a path, as it is written, is in a mount of the
+// user's that is read-only.
+func (r *Root) onReadOnlyMount(p string) bool {
+	at := &spec.Mount{}
+	for i := range r.s.Mounts {
+		m := &r.s.Mounts[i]
+		if len(m.Target) > len(at.Target) && strings.HasPrefix(path.Clean(p)+"/", m.Target+"/") {
+			at = m
+		}
+	}
+	return at.ReadOnly
 }
 
 // RootFS makes the root file system of a container that does not run, detached,

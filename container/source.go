@@ -135,6 +135,14 @@ func (s *Starter) hostTree(m *spec.Mount) (*os.File, error) {
 	if err := checkShared(source, m); err != nil {
 		return nil, err
 	}
+	if m.Relabel && hasSELinux() {
+		if err := checkRelabel(m.Source); err != nil {
+			return nil, err
+		}
+		if err := relabel(source, sharedLabel); err != nil {
+			return nil, err
+		}
+	}
 	tree, err := sys.CloneTree(source, "", !m.NonRecursive)
 	if err != nil {
 		return nil, err

@@ -40,6 +40,12 @@ func Readlink(f *os.File) (string, error) {
 	return string(buf[:n]), nil
 }
 
+// SetXattrOf sets an extended attribute of what was opened as a place, also of a
+// symlink.
+func SetXattrOf(f *os.File, attr string, value []byte) error {
+	return wrap("setxattr "+attr, f.Name(), unix.Setxattr(FdPath(f), attr, value, 0))
+}
+
 // XattrsOf returns the extended attributes of what was opened as a place. Those
 // that go while they are read are left out. A filesystem without attributes
 // has none.

@@ -210,6 +210,8 @@ func TestMountAttacks(t *testing.T) {
 		g.fails(1, args("cp", "stopped:"+path, "-"), "Could not find the file")
 	}
 	g.ok("cp", dir+"/file", "stopped:/m/sub/copied")
+	g.ok("create", "--name", "cannot", "-v", "mine:/m:ro", image, "true")
+	g.fails(1, args("cp", dir+"/file", "cannot:/m/sub/copied"), "mounted volume is marked read-only")
 	same(t, "copied into a volume", content(t, g.data("mine")+"/sub/copied"), "given\n")
 }
 
