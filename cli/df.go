@@ -60,7 +60,7 @@ func dfRows(u *engine.Usage) []*dfRow {
 		v.size += vol.Size
 		if vol.Links > 0 {
 			v.active++
-		} else {
+		} else if !vol.Kept {
 			v.reclaimable += vol.Size
 		}
 	}

@@ -22,8 +22,9 @@ type Usage struct {
 // VolumeUsage is one volume.
 type VolumeUsage struct {
 	*volume.Volume
-	Links int // containers that use it
-	Size  int64
+	Links int   // containers that use it
+	Size  int64 // with its snapshots
+	Kept  bool  // nobody uses it, but it has snapshots, so no prune removes it
 }
 
 // Usage adds up the sizes of everything in the store. It costs a few reads per
@@ -59,11 +60,11 @@ func (e *Engine) volumeUsage() ([]VolumeUsage, error) {
 	}
 	all := make([]VolumeUsage, 0, len(list))
 	for _, vol := range list {
-		size, err := e.Volumes.Size(vol.Name)
+		data, more, snapshots, err := e.Volumes.Size(vol.Name)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, VolumeUsage{vol, len(uses[vol.Name]), size})
+		all = append(all, VolumeUsage{vol, len(uses[vol.Name]), data + more, snapshots > 0})
 	}
 	return all, nil
 }

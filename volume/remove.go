@@ -161,7 +161,7 @@ func (v *Volumes) pruneSome(batch []*Volume, o PruneOptions) (names []string, sp
 		if slices.ContainsFunc(uses[name], stays) {
 			continue
 		}
-		size, err := v.Size(name)
+		size, _, _, err := v.Size(name)
 		if err == nil && !o.DryRun {
 			err = v.remove(name)
 		}
@@ -173,11 +173,20 @@ func (v *Volumes) pruneSome(batch []*Volume, o PruneOptions) (names []string, sp
 	return names, space, nil
 }
 
-// Size is how much data is in a volume, of a mount none. It walks the volume.
-func (v *Volumes) Size(name string) (int64, error) {
-	size, err := state.TreeSize(v.Data(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+// Size is how much data is in a volume, of a mount none, and in its snapshots,
+// and how many of those there are. It walks them all.
+func (v *Volumes) Size(name string) (data, inSnapshots int64, snapshots int, err error) {
+	data, err = state.TreeSize(v.Data(name))
+	entries, _ := os.ReadDir(v.path(name, dirSnaps))
+	for _, e := range entries {
+		var size int64
+		if err == nil {
+			size, err = v.SnapshotSize(name, e.Name())
+		}
+		inSnapshots += size
 	}
-	return size, err
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil // removed just now
+	}
+	return data, inSnapshots, len(entries), err
 }

@@ -52,6 +52,13 @@ func TestSnapshots(t *testing.T) {
 		t.Error(size, err)
 	}
 
+	if data, more, n, err := v.Size("data"); data != 3 || more != 6 || n != 2 || err != nil {
+		t.Error(data, more, n, err)
+	}
+	if data, more, n, err := v.Size("none"); data != 0 || more != 0 || n != 0 || err != nil {
+		t.Error(data, more, n, err)
+	}
+
 	used["data"] = []Use{{Container: "c1", Running: true}}
 	if err := v.Restore(ctx, "data", "first"); !errs.Is(err, errs.Conflict) || err.Error() != "restore data: volume is in use - [c1]" {
 		t.Errorf("restore of a volume in use: %v", err)

@@ -24,7 +24,6 @@
 package volume
 
 import (
-	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -227,7 +226,7 @@ func (v *Volumes) EnsureHeld(name string, o Options) (vol *Volume, created bool,
 		}
 		vol := &Volume{Name: name, Driver: Local, Created: time.Now().UTC(), Labels: labels, Options: o.Options}
 		lock, err = v.place(vol, !o.Fleeting, o.Fill)
-		if errors.Is(err, fs.ErrExist) {
+		if errors.Is(err, fs.ErrExist) || errors.Is(err, errLost) {
 			continue
 		}
 		if err != nil {
@@ -251,6 +250,10 @@ func (v *Volumes) existing(name string, o Options) (*Volume, error) {
 	return vol, nil
 }
 
+// errLost is that of a volume that was made and taken away by somebody else
+// before its maker had the lock.
+var errLost = errors.New("it was removed at once")
+
 // place makes a volume and returns its shared lock. fill, which may be nil,
 // puts data into it before anybody sees it. The error is fs.ErrExist when there
 // is one of that name.
@@ -273,11 +276,15 @@ func (v *Volumes) place(vol *Volume, durable bool, fill func(dir string) error) 
 		lock.Close()
 		return nil, err
 	}
-	if same, err := sys.SameFile(lock, v.path(vol.Name)); err != nil || !same {
-		lock.Close()
-		return nil, cmp.Or(err, noSuch(vol.Name))
+	same, err := sys.SameFile(lock, v.path(vol.Name))
+	if same {
+		return lock, nil
 	}
-	return lock, nil
+	lock.Close()
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = errLost
+	}
+	return nil, err
 }
 
 func (v *Volumes) furnish(vol *Volume, dir string, durable bool, fill func(dir string) error) error {

@@ -110,6 +110,7 @@ func TestVolumeCopies(t *testing.T) {
 	write("data", "two")
 	holds("copy", "one")
 	same(t, "snapshots", g.ok("volume", "snapshot", "ls", "--format", "{{.Volume}} {{.Name}} {{.Size}}"), "data first 3B")
+	same(t, "df", g.ok("system", "df", "-v", "--format", "{{range .Volumes}}{{.Name}} {{.Size}} {{end}}"), "copy 3B data 6B ")
 	g.ok("volume", "clone", "data@first", "third")
 	holds("third", "one")
 	g.ok("volume", "snapshot", "restore", "data", "first")
