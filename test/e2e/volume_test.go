@@ -275,3 +275,72 @@ func TestVolumesKilled(t *testing.T) {
 		t.Errorf("left: %v, %v", left, err)
 	}
 }
+
+// What is in a volume survives its containers and what is done to them, and
+// nobody takes it from them.
+func TestVolumesInUse(t *testing.T) {
+	t.Parallel()
+	g := newBusybox(t)
+	g.ok("run", "-d", "--name", "db", "-v", "data:/data", "-v", "/scratch", image, "sh", "-c", "echo one > /data/file; echo x > /scratch/y; touch /data/ready; exec sleep 1000")
+	file := filepath.Join(g.volume("data").Mountpoint, "file")
+	eventually(t, patience, func() string {
+		if _, err := os.Stat(filepath.Join(filepath.Dir(file), "ready")); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	id := strings.TrimSpace(g.ok("inspect", "-f", "{{.Id}}", "db"))
+	used := "volume is in use - [" + id + "]"
+	g.fails(1, args("volume", "rm", "-f", "data"), used)
+	g.fails(1, args("volume", "rename", "data", "other"), used)
+	g.ok("volume", "snapshot", "create", "data", "first")
+	g.fails(1, args("volume", "snapshot", "restore", "data", "first"), used)
+	same(t, "ls", g.ok("volume", "ls", "-q", "-f", "dangling=true"), "")
+	same(t, "df", g.ok("system", "df", "-v", "--format", `{{range .Volumes}}{{if eq .Name "data"}}{{.Links}} {{.Size}}{{end}}{{end}}`), "1 8B")
+	same(t, "prune", g.ok("volume", "prune", "-af"), "Total reclaimed space: 0B")
+
+	// A crash of everything that belongs to the container.
+	keeper, supervisor := g.resident()
+	for _, pid := range []int{keeper, supervisor} {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, patience, func() string {
+		if s := g.ok("inspect", "-f", "{{.State.Status}}", "db"); s != "exited" {
+			return s
+		}
+		return ""
+	})
+	g.fails(1, args("volume", "rm", "data"), used)
+	if err := os.WriteFile(file, []byte("two\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.ok("commit", "db", "committed")
+	same(t, "an image of it", g.ok("run", "--rm", "committed", "sh", "-c", "ls /data; ls /scratch"), "")
+	g.ok("volume", "snapshot", "restore", "data", "first")
+	g.ok("start", "db")
+	same(t, "restored", g.ok("exec", "db", "cat", "/data/file"), "one")
+	g.ok("rm", "-f", "db")
+	g.ok("create", "--name", "last", "-v", "/own", image, "true")
+	scratch := strings.Fields(g.ok("volume", "ls", "-q", "-f", "label=com.docker.volume.anonymous"))
+	if len(scratch) != 2 {
+		t.Fatalf("anonymous volumes: %q", scratch)
+	}
+	// With the container goes, in what would be, its volume.
+	would := g.ok("system", "prune", "--volumes", "--dry-run")
+	for _, name := range scratch {
+		if !strings.Contains(would, name) {
+			t.Errorf("%s is not in what a prune would remove:\n%s", name, would)
+		}
+	}
+	if strings.Contains(would, "data\n") {
+		t.Errorf("a volume with a name would be removed:\n%s", would)
+	}
+	if done := g.ok("system", "prune", "--volumes", "-f"); strings.Count(done, "\n") < 4 {
+		t.Errorf("%s", done)
+	}
+	same(t, "left", g.ok("volume", "ls", "-q"), "data")
+	same(t, "data", g.ok("run", "--rm", "-v", "data:/d:ro", image, "cat", "/d/file"), "one")
+	same(t, "check", g.ok("system", "check"), "No faults found")
+}
