@@ -75,6 +75,9 @@ func (s *settling) all(ctx context.Context) error {
 	if err := s.anonymous(); err != nil {
 		return err
 	}
+	if len(s.byTarget) > maxMounts {
+		return errs.New(errs.Invalid, "too many mounts: %d, with the image's volumes; there can be %d", len(s.byTarget), maxMounts)
+	}
 	if err := s.makeVolumes(ctx); err != nil {
 		return err
 	}
@@ -86,6 +89,10 @@ func (s *settling) all(ctx context.Context) error {
 	})
 	return nil
 }
+
+// maxMounts bounds what an image can make a create do. More could not be handed
+// to a container's first process at once, see sys.MaxPassedFds.
+const maxMounts = 240
 
 // release lets go of what is held. With undo anonymous volumes go, too.
 func (s *settling) release(undo bool) {

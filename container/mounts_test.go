@@ -1,6 +1,7 @@
 package container
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -116,7 +117,12 @@ func TestSettleErrors(t *testing.T) {
 		"bind source path does not exist: /no/x": func(r *Request) { r.Host.Mounts = []spec.MountSpec{{Type: "bind", Source: "/no/x", Target: "/x"}} },
 		"mount path must be absolute":            func(r *Request) { r.Volumes = []string{"rel"} },
 		"destination can't be '/'":               func(r *Request) { r.Volumes = []string{"/."} },
-		"No such image: img":                     func(r *Request) { r.Host.Mounts = []spec.MountSpec{{Type: "image", Source: "img", Target: "/x"}} },
+		"too many mounts": func(r *Request) {
+			for n := range 250 {
+				r.Volumes = append(r.Volumes, fmt.Sprint("/v", n))
+			}
+		},
+		"No such image: img": func(r *Request) { r.Host.Mounts = []spec.MountSpec{{Type: "image", Source: "img", Target: "/x"}} },
 	} {
 		_, err := makeWith(t, c, "refused", func(r *Request, i *image.Image) {
 			i.Config.Config.Volumes = map[string]struct{}{"/also": {}}

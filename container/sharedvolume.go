@@ -18,19 +18,54 @@ import (
 // takes it away. Who uses one is known from those who are starting, which this
 // counts, and from those who run, which files tell.
 type sharedVolumes struct {
-	mu    sync.Mutex
-	users map[string]map[string]bool // volume -> containers
+	mu  sync.Mutex
+	all map[string]*sharedVolume
 }
 
-// sharedVolume returns the root of a volume with options, mounting it where that
+// sharedVolume is one of them. A server that does not answer keeps only those
+// waiting who want the same.
+type sharedVolume struct {
+	mu      sync.Mutex // held while it is mounted and unmounted
+	starts  map[string]bool
+	holders int // who has it from take
+}
+
+// take returns a volume's entry, locked, until give.
+func (s *sharedVolumes) take(name string) *sharedVolume {
+	s.mu.Lock()
+	v := s.all[name]
+	if v == nil {
+		v = &sharedVolume{starts: map[string]bool{}}
+		if s.all == nil {
+			s.all = map[string]*sharedVolume{}
+		}
+		s.all[name] = v
+	}
+	v.holders++
+	s.mu.Unlock()
+	v.mu.Lock()
+	return v
+}
+
+func (s *sharedVolumes) give(name string, v *sharedVolume) {
+	v.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// Without holders nobody looks into it.
+	if v.holders--; v.holders == 0 && len(v.starts) == 0 {
+		delete(s.all, name)
+	}
+}
+
+// sharedRoot returns the root of a volume with options, mounting it where that
 // is not so yet; nil for a plain directory.
-func (s *Starter) sharedVolume(name, id string) (root *os.File, err error) {
+func (s *Starter) sharedRoot(name, id string) (root *os.File, err error) {
 	vol, err := s.Volumes.Get(name)
 	if err != nil || len(vol.Options) == 0 {
 		return nil, err
 	}
-	s.shared.mu.Lock()
-	defer s.shared.mu.Unlock()
+	v := s.shared.take(name)
+	defer s.shared.give(name, v)
 	path := s.sharedPath(name)
 	there, err := sys.IsMountPoint(path)
 	if err != nil {
@@ -41,22 +76,25 @@ func (s *Starter) sharedVolume(name, id string) (root *os.File, err error) {
 			return nil, err
 		}
 	}
-	if s.shared.users == nil {
-		s.shared.users = map[string]map[string]bool{}
-	}
-	if s.shared.users[name] == nil {
-		s.shared.users[name] = map[string]bool{}
-	}
-	s.shared.users[name][id] = true
+	v.starts[id] = true
 	return sys.OpenPath(path)
 }
 
 func (s *Starter) sharedPath(name string) string { return filepath.Join(s.st.RunPath("volumes"), name) }
 
-// mountVolume reports false for options that make no mount.
-func (s *Starter) mountVolume(vol *volume.Volume, path string) (bool, error) {
+// mountVolume reports false for options that make no mount. The directory is
+// there before: it tells dropVolumes where to look.
+func (s *Starter) mountVolume(vol *volume.Volume, path string) (mounted bool, err error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return false, err
+	}
+	defer func() {
+		if !mounted {
+			os.Remove(path)
+		}
+	}()
 	var m *os.File
-	err := sys.InMounts(s.Host, func() (err error) {
+	err = sys.InMounts(s.Host, func() (err error) {
 		m, err = s.Volumes.Mount(vol)
 		return err
 	})
@@ -64,35 +102,37 @@ func (s *Starter) mountVolume(vol *volume.Volume, path string) (bool, error) {
 		return false, err
 	}
 	defer m.Close()
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	if err := sys.AttachMount(m, nil, path); err != nil {
 		return false, err
 	}
-	return true, sys.AttachMount(m, nil, path)
+	return true, nil
 }
 
 // dropVolumes tells that a container does not use its volumes any more.
 func (s *Starter) dropVolumes(ctr *spec.Container) {
-	s.shared.mu.Lock()
-	defer s.shared.mu.Unlock()
 	for _, m := range ctr.Mounts {
 		if m.Type != spec.MountVolume {
 			continue
 		}
-		delete(s.shared.users[m.Volume], ctr.ID)
-		if len(s.shared.users[m.Volume]) > 0 {
-			continue
+		if _, err := os.Lstat(s.sharedPath(m.Volume)); err == nil {
+			s.dropVolume(m.Volume, ctr.ID)
 		}
-		delete(s.shared.users, m.Volume)
-		path := s.sharedPath(m.Volume)
-		if there, err := sys.IsMountPoint(path); err != nil || !there || s.volumeRuns(m.Volume, ctr.ID) {
-			continue
-		}
-		if err := sys.Unmount(path); err != nil {
-			fmt.Fprintln(os.Stderr, "supervisor: unmount a volume:", err)
-			continue
-		}
-		os.Remove(path)
 	}
+}
+
+func (s *Starter) dropVolume(name, id string) {
+	v := s.shared.take(name)
+	defer s.shared.give(name, v)
+	delete(v.starts, id)
+	path := s.sharedPath(name)
+	if there, err := sys.IsMountPoint(path); err != nil || !there || len(v.starts) > 0 || s.volumeRuns(name, id) {
+		return
+	}
+	if err := sys.Unmount(path); err != nil {
+		fmt.Fprintln(os.Stderr, "supervisor: unmount a volume:", err)
+		return
+	}
+	os.Remove(path)
 }
 
 // volumeRuns reports whether a running container but id uses a volume, or may.

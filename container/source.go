@@ -72,7 +72,7 @@ func (s *Starter) trees(ctr *spec.Container, rootfs *os.File) ([]*os.File, error
 			all[i], err = s.imageTree(m)
 		case spec.MountVolume:
 			var root *os.File
-			if root, err = s.sharedVolume(m.Volume, ctr.ID); root == nil && err == nil {
+			if root, err = s.sharedRoot(m.Volume, ctr.ID); root == nil && err == nil {
 				host = append(host, i)
 				continue
 			}
