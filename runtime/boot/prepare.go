@@ -325,7 +325,7 @@ func (s *starter) addMounts(root, null *os.File, trees []*os.File) error {
 	again := false
 	for i := range s.plan.Mounts {
 		m := &s.plan.Mounts[i]
-		covers, err := addMount(root, m, trees)
+		covers, err := s.addMount(root, m, trees)
 		if err != nil {
 			return failf(125, "mount %s: %v", m.Target, err)
 		}
@@ -335,6 +335,35 @@ func (s *starter) addMounts(root, null *os.File, trees []*os.File) error {
 		return nil
 	}
 	return hideIn(root, maskedIn(root), plan.ReadOnlyPaths(), func(at *os.File) (*os.File, error) { return maskWith(at, null) })
+}
+
+// addMount is addMount, but that the terminal is /dev/console of a /dev that
+// takes the place of the container's, too.
+func (s *starter) addMount(root *os.File, m *plan.Mount, trees []*os.File) (covers bool, err error) {
+	if m.Target != "/dev" || !s.plan.Tty {
+		return addMount(root, m, trees)
+	}
+	at, err := sys.OpenIn(root, "/dev/console", sys.OPath, true)
+	if err != nil {
+		return false, err
+	}
+	console, err := sys.CloneTree(at, "", false)
+	at.Close()
+	if err != nil {
+		return false, err
+	}
+	defer console.Close()
+	if covers, err = addMount(root, m, trees); err != nil {
+		return false, err
+	}
+	if at, err = sys.OpenIn(root, "/dev/console", sys.OPath, true); errors.Is(err, os.ErrNotExist) {
+		return covers, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer at.Close()
+	return covers, sys.AttachMount(console, at, "")
 }
 
 // addMount puts one of the plan's mounts onto the root. The target is resolved

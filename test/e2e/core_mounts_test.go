@@ -82,6 +82,9 @@ func TestCoreBinds(t *testing.T) {
 	g.fails(125, args("run", "--rm", "-v", dir+":/x", "--tmpfs", "/x", image, "true"), "Duplicate mount point: /x")
 	g.fails(125, args("run", "--rm", "-v", dir+":/", image, "true"), "destination can't be '/'")
 	g.fails(125, args("run", "--rm", "-v", dir+":/x:rshared", image, "true"), "is not a shared mount")
+	if _, err := os.Stat("/dev/console"); err == nil {
+		same(t, "the terminal with the host's /dev", strings.TrimSpace(g.ok("run", "--rm", "-t", "-v", "/dev:/dev", image, "tty")), "/dev/console")
+	}
 	if left := mountsWith(dir); len(left) > 0 {
 		t.Errorf("in the host's mount table: %q", left)
 	}
