@@ -34,14 +34,15 @@ var importTable = []row{
 	{"image", []string{"layer", "registry", "event"}},
 	{"runtime", []string{"spec", "sys"}},
 	{"runtime/oci", []string{"runtime", "state"}},
-	{"runtime/plan", []string{"spec", "sys"}},    // what runtime and boot tell each other
+	{"runtime/plan", []string{"spec", "sys"}}, // what runtime and boot tell each other
+	{"runtime/user", []string{"sys"}},
 	{"runtime/seccomp", []string{"errs", "sys"}}, // sys for its test, which loads programs
 	{"supervisor", []string{"runtime", "state", "event"}},
 	{"volume", []string{"state", "spec", "event"}},
 	{"container", []string{"image", "layer", "volume", "runtime", "supervisor", "event"}},
 
 	// What runs as tug-init must stay small: not the packages that start it.
-	{"runtime/boot", []string{"runtime/plan", "sys"}},
+	{"runtime/boot", []string{"runtime/plan", "runtime/user", "sys"}},
 	{"supervisor/keeper", []string{"spec", "state"}},
 
 	// The userland of tug-box: no part of tug.

@@ -23,6 +23,7 @@ import (
 	"syscall"
 
 	"tug/runtime/plan"
+	"tug/runtime/user"
 )
 
 // Descriptors tug-init inherits from the supervisor.
@@ -68,7 +69,7 @@ type starter struct {
 	hooks  func() error // before the program is executed; nil for none
 	procfs *os.File     // of our own, on which nothing can be mounted; nil where it is not needed
 
-	user     user
+	user     user.User
 	env      []string
 	program  string // resolved path of Args[0]
 	warnings []string

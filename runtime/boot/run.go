@@ -3,11 +3,11 @@ package boot
 import (
 	"errors"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 
 	"tug/runtime/plan"
+	"tug/runtime/user"
 	"tug/sys"
 )
 
@@ -24,7 +24,7 @@ func (s *starter) ready(root *os.File, std stdio) error {
 	}
 	s.env = s.plan.Env
 	if getenv(s.env, "HOME") == "" {
-		s.env = append(s.env, "HOME="+s.user.home)
+		s.env = append(s.env, "HOME="+s.user.Home)
 	}
 	s.checkLimits()
 	if err := sys.NewSession(); err != nil {
@@ -38,7 +38,7 @@ func (s *starter) ready(root *os.File, std stdio) error {
 			return err
 		}
 	}
-	if err := sys.SetGroups(s.user.groups); err != nil {
+	if err := sys.SetGroups(s.user.Groups); err != nil {
 		return err
 	}
 	if err := changeDir(root, s.plan.Cwd, &s.user); err != nil {
@@ -48,7 +48,7 @@ func (s *starter) ready(root *os.File, std stdio) error {
 		return nil
 	}
 	// As the user: what root may execute, the user perhaps may not.
-	sys.SetFSIDs(s.user.uid, s.user.gid)
+	sys.SetFSIDs(s.user.UID, s.user.GID)
 	s.program, err = lookProgram(s.plan.Args[0], getenv(s.env, "PATH"))
 	sys.SetFSIDs(0, 0)
 	return err
@@ -75,18 +75,13 @@ func (s *starter) setScheduling() error {
 }
 
 // who is who the program runs as.
-func (s *starter) who(root *os.File) (user, error) {
+func (s *starter) who(root *os.File) (user.User, error) {
 	if id := s.plan.ID; id != nil {
-		// That it has no home is no reason not to start it.
-		home := "/"
-		if e, err := findPasswd(root, strconv.FormatUint(uint64(id.UID), 10)); err == nil && e != nil && e.uid == id.UID && e.home != "" {
-			home = e.home
-		}
-		return user{uid: id.UID, gid: id.GID, groups: id.Groups, home: home}, nil
+		return user.User{UID: id.UID, GID: id.GID, Groups: id.Groups, Home: user.Home(root, id.UID)}, nil
 	}
-	u, err := lookupUser(root, s.plan.User)
+	u, err := user.Lookup(root, s.plan.User)
 	if err == nil {
-		err = addGroups(root, &u, s.plan.Groups)
+		err = user.AddGroups(root, &u, s.plan.Groups)
 	}
 	return u, err
 }
@@ -99,7 +94,7 @@ func (s *starter) caps() plan.CapSets {
 		return id.Caps
 	}
 	sets := plan.CapSets{Bounding: s.plan.Caps}
-	if s.user.uid == 0 {
+	if s.user.UID == 0 {
 		sets.Effective, sets.Permitted = sets.Bounding, sets.Bounding
 	}
 	return sets
@@ -138,7 +133,7 @@ func (s *starter) setStdio(std stdio) error {
 		if err := sys.DupTo(f, i); err != nil {
 			return err
 		}
-		sys.GiveTo(f, s.user.uid)
+		sys.GiveTo(f, s.user.UID)
 	}
 	for i, f := range std {
 		if f != nil && (i == 0 || f != std[0]) {
@@ -152,13 +147,13 @@ func (s *starter) setStdio(std stdio) error {
 // they could lead out by a descriptor or another process (CVE-2024-21626), and
 // the result is checked all the same. Root's rights are tried first, then the
 // user's: a network file system may give root none.
-func changeDir(root *os.File, cwd string, u *user) error {
+func changeDir(root *os.File, cwd string, u *user.User) error {
 	if cwd == "" {
 		cwd = "/"
 	}
 	dir, err := sys.OpenIn(root, cwd, sys.OPath|sys.ODirectory, false)
 	if errors.Is(err, syscall.EACCES) {
-		sys.SetFSIDs(u.uid, u.gid)
+		sys.SetFSIDs(u.UID, u.GID)
 		dir, err = sys.OpenIn(root, cwd, sys.OPath|sys.ODirectory, false)
 		sys.SetFSIDs(0, 0)
 	}
@@ -337,12 +332,12 @@ func (s *starter) dropCaps() error {
 			return err
 		}
 	}
-	if caps.Permitted|caps.Inheritable != 0 && s.user.uid != 0 {
+	if caps.Permitted|caps.Inheritable != 0 && s.user.UID != 0 {
 		if err := sys.KeepCaps(); err != nil {
 			return err
 		}
 	}
-	if err := sys.SetIDs(s.user.uid, s.user.gid, s.user.groups); err != nil {
+	if err := sys.SetIDs(s.user.UID, s.user.GID, s.user.Groups); err != nil {
 		return err
 	}
 	if err := sys.Capset(caps.Effective, caps.Permitted, caps.Inheritable); err != nil {

@@ -1,4 +1,4 @@
-package boot
+package user
 
 import (
 	"os"
@@ -52,43 +52,43 @@ bad:x:q:alice
 	root := openRoot(t, map[string]string{"etc/passwd": passwd, "etc/group": group})
 	tests := []struct {
 		want string
-		user user
+		user User
 		err  string
 	}{
-		{"", user{0, 0, []uint32{0, 10}, "/root"}, ""},
-		{"root", user{0, 0, []uint32{0, 10}, "/root"}, ""},
-		{"alice", user{1000, 1001, []uint32{1001, 10}, "/home/alice"}, ""},
-		{"1000", user{1000, 1001, []uint32{1001, 10}, "/home/alice"}, ""},
-		{"alice:", user{1000, 1001, []uint32{1001, 10}, "/home/alice"}, ""},
-		{":wheel", user{0, 10, []uint32{10}, "/root"}, ""},
-		{"alice:0", user{1000, 0, []uint32{0}, "/home/alice"}, ""},
-		{"1002", user{1002, 0, []uint32{0}, "/"}, ""}, // CVE-2016-3697
-		{"4711", user{4711, 0, []uint32{0}, "/"}, ""},
-		{"4711:1005", user{4711, 1005, []uint32{1005}, "/"}, ""},
-		{"00:00", user{0, 0, []uint32{0}, "/root"}, ""},
-		{"4711:4712", user{4711, 4712, []uint32{4712}, "/"}, ""},
-		{"spaced", user{5, 6, []uint32{6}, "/spaced"}, ""},
-		{"nohome", user{1003, 1003, []uint32{1003}, "/"}, ""},
-		{"2147483647", user{2147483647, 0, []uint32{0}, "/"}, ""},
-		{"2147483648", user{}, "uids and gids must be in range 0-2147483647"},
-		{"1:2147483648", user{}, "uids and gids must be in range 0-2147483647"},
-		{"bad", user{}, "unable to find user bad: no matching entries in passwd file"},
-		{"worse", user{}, "unable to find user worse: no matching entries in passwd file"},
-		{"short", user{}, "unable to find user short: no matching entries in passwd file"},
-		{"empty", user{}, "unable to find user empty: no matching entries in passwd file"},
-		{"huge", user{}, "unable to find user huge: no matching entries in passwd file"},
-		{"-1", user{}, "unable to find user -1: no matching entries in passwd file"},
-		{"alice:bad", user{}, "unable to find group bad: no matching entries in group file"},
+		{"", User{0, 0, []uint32{0, 10}, "/root"}, ""},
+		{"root", User{0, 0, []uint32{0, 10}, "/root"}, ""},
+		{"alice", User{1000, 1001, []uint32{1001, 10}, "/home/alice"}, ""},
+		{"1000", User{1000, 1001, []uint32{1001, 10}, "/home/alice"}, ""},
+		{"alice:", User{1000, 1001, []uint32{1001, 10}, "/home/alice"}, ""},
+		{":wheel", User{0, 10, []uint32{10}, "/root"}, ""},
+		{"alice:0", User{1000, 0, []uint32{0}, "/home/alice"}, ""},
+		{"1002", User{1002, 0, []uint32{0}, "/"}, ""}, // CVE-2016-3697
+		{"4711", User{4711, 0, []uint32{0}, "/"}, ""},
+		{"4711:1005", User{4711, 1005, []uint32{1005}, "/"}, ""},
+		{"00:00", User{0, 0, []uint32{0}, "/root"}, ""},
+		{"4711:4712", User{4711, 4712, []uint32{4712}, "/"}, ""},
+		{"spaced", User{5, 6, []uint32{6}, "/spaced"}, ""},
+		{"nohome", User{1003, 1003, []uint32{1003}, "/"}, ""},
+		{"2147483647", User{2147483647, 0, []uint32{0}, "/"}, ""},
+		{"2147483648", User{}, "uids and gids must be in range 0-2147483647"},
+		{"1:2147483648", User{}, "uids and gids must be in range 0-2147483647"},
+		{"bad", User{}, "unable to find user bad: no matching entries in passwd file"},
+		{"worse", User{}, "unable to find user worse: no matching entries in passwd file"},
+		{"short", User{}, "unable to find user short: no matching entries in passwd file"},
+		{"empty", User{}, "unable to find user empty: no matching entries in passwd file"},
+		{"huge", User{}, "unable to find user huge: no matching entries in passwd file"},
+		{"-1", User{}, "unable to find user -1: no matching entries in passwd file"},
+		{"alice:bad", User{}, "unable to find group bad: no matching entries in group file"},
 	}
 	for _, tt := range tests {
-		got, err := lookupUser(root, tt.want)
+		got, err := Lookup(root, tt.want)
 		if tt.err != "" {
 			if err == nil || err.Error() != tt.err {
 				t.Errorf("%q: error %v, want %s", tt.want, err, tt.err)
 			}
 			continue
 		}
-		if diff := cmp.Diff(tt.user, got, cmp.AllowUnexported(user{})); err != nil || diff != "" {
+		if diff := cmp.Diff(tt.user, got, cmp.AllowUnexported(User{})); err != nil || diff != "" {
 			t.Errorf("%q: %v %s", tt.want, err, diff)
 		}
 	}
@@ -97,18 +97,18 @@ bad:x:q:alice
 // TestNoUserFiles: an image from scratch has none.
 func TestNoUserFiles(t *testing.T) {
 	root := openRoot(t, nil)
-	got, err := lookupUser(root, "12:34")
-	if err != nil || got.uid != 12 || got.gid != 34 || got.home != "/" {
+	got, err := Lookup(root, "12:34")
+	if err != nil || got.UID != 12 || got.GID != 34 || got.Home != "/" {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	if _, err := lookupUser(root, "name"); err == nil {
+	if _, err := Lookup(root, "name"); err == nil {
 		t.Error("found a name in no file")
 	}
 }
 
 func TestLongLine(t *testing.T) {
 	root := openRoot(t, map[string]string{"etc/passwd": strings.Repeat("x", maxUserLine+1)})
-	if _, err := lookupUser(root, "0"); err == nil {
+	if _, err := Lookup(root, "0"); err == nil {
 		t.Error("no error for a line without end")
 	}
 }
@@ -139,15 +139,15 @@ func TestAddGroups(t *testing.T) {
 		{[]string{"2147483648"}, nil, "range"},
 		{[]string{"99999999999999999999"}, nil, "range"},
 	} {
-		u := user{groups: []uint32{0}}
-		err := addGroups(root, &u, tt.more)
+		u := User{Groups: []uint32{0}}
+		err := AddGroups(root, &u, tt.more)
 		if tt.err != "" {
 			if err == nil || !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("%q: %v, want %s", tt.more, err, tt.err)
 			}
 			continue
 		}
-		if diff := cmp.Diff(tt.want, u.groups); err != nil || diff != "" {
+		if diff := cmp.Diff(tt.want, u.Groups); err != nil || diff != "" {
 			t.Errorf("%q: %v %s", tt.more, err, diff)
 		}
 	}

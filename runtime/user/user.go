@@ -1,8 +1,12 @@
-package boot
+// Package user finds out who a program runs as, by the user files of the
+// container that it runs in. These are hostile: they are resolved inside the
+// container's root, read bounded, and only when regular.
+package user
 
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -13,11 +17,11 @@ import (
 	"tug/sys"
 )
 
-// user is who a program runs as.
-type user struct {
-	uid, gid uint32
-	groups   []uint32 // supplementary, with gid
-	home     string
+// User is who a program runs as.
+type User struct {
+	UID, GID uint32
+	Groups   []uint32 // supplementary, with GID
+	Home     string
 }
 
 // Bounds on what is read from a container's user files.
@@ -40,40 +44,40 @@ type groupEntry struct {
 	members string // comma separated
 }
 
-// lookupUser resolves "", "NAME", "UID" or either with ":GROUP" or ":GID" by
+// Lookup resolves "", "NAME", "UID" or either with ":GROUP" or ":GID" by
 // the container's own files, as Docker does: a number is an ID and never a
 // name, or an image could give user 1000 the rights of root (CVE-2016-3697);
 // one that the files do not have is taken as it is; supplementary groups come
 // from /etc/group unless a group is given. root is the container's root
 // directory.
-func lookupUser(root *os.File, want string) (user, error) {
+func Lookup(root *os.File, want string) (User, error) {
 	name, group, withGroup := strings.Cut(want, ":")
 	if name == "" {
 		name = "0"
 	}
-	u := user{home: "/"}
+	u := User{Home: "/"}
 	entry, err := findPasswd(root, name)
 	if err != nil {
 		return u, err
 	}
 	switch id, numeric := parseID(name); {
 	case entry != nil:
-		u.uid, u.gid = entry.uid, entry.gid
+		u.UID, u.GID = entry.uid, entry.gid
 		if entry.home != "" {
-			u.home = entry.home
+			u.Home = entry.home
 		}
 	case numeric && id <= maxID:
-		u.uid = uint32(id)
+		u.UID = uint32(id)
 	case numeric:
-		return u, failf(125, "uids and gids must be in range 0-%d", maxID)
+		return u, fmt.Errorf("uids and gids must be in range 0-%d", maxID)
 	default:
-		return u, failf(125, "unable to find user %s: no matching entries in passwd file", name)
+		return u, fmt.Errorf("unable to find user %s: no matching entries in passwd file", name)
 	}
 	extra, err := findGroups(root, &u, entry, group, withGroup && group != "")
 	if err != nil {
 		return u, err
 	}
-	u.groups = append([]uint32{u.gid}, extra...)
+	u.Groups = append([]uint32{u.GID}, extra...)
 	return u, nil
 }
 
@@ -96,9 +100,9 @@ func findPasswd(root *os.File, name string) (*passwdEntry, error) {
 	return found, err
 }
 
-// findGroups sets u.gid when a group is asked for; else it returns the groups
+// findGroups sets u.GID when a group is asked for; else it returns the groups
 // that list the user as a member.
-func findGroups(root *os.File, u *user, entry *passwdEntry, group string, asked bool) ([]uint32, error) {
+func findGroups(root *os.File, u *User, entry *passwdEntry, group string, asked bool) ([]uint32, error) {
 	if !asked && entry == nil {
 		return nil, nil
 	}
@@ -109,8 +113,8 @@ func findGroups(root *os.File, u *user, entry *passwdEntry, group string, asked 
 		switch {
 		case !ok:
 		case asked && means(group, g.name, g.gid):
-			u.gid, found = g.gid, true
-		case !asked && g.gid != u.gid && !slices.Contains(extra, g.gid) && isMember(g.members, entry.name):
+			u.GID, found = g.gid, true
+		case !asked && g.gid != u.GID && !slices.Contains(extra, g.gid) && isMember(g.members, entry.name):
 			extra = append(extra, g.gid)
 		}
 		return !found && len(extra) < maxGroups-1
@@ -121,16 +125,16 @@ func findGroups(root *os.File, u *user, entry *passwdEntry, group string, asked 
 	id, numeric := parseID(group)
 	switch {
 	case !numeric:
-		return nil, failf(125, "unable to find group %s: no matching entries in group file", group)
+		return nil, fmt.Errorf("unable to find group %s: no matching entries in group file", group)
 	case id > maxID:
-		return nil, failf(125, "uids and gids must be in range 0-%d", maxID)
+		return nil, fmt.Errorf("uids and gids must be in range 0-%d", maxID)
 	}
-	u.gid = uint32(id)
+	u.GID = uint32(id)
 	return nil, nil
 }
 
-// addGroups adds further groups, each a name of /etc/group or a number.
-func addGroups(root *os.File, u *user, more []string) error {
+// AddGroups adds further groups, each a name of /etc/group or a number.
+func AddGroups(root *os.File, u *User, more []string) error {
 	if len(more) == 0 {
 		return nil
 	}
@@ -157,19 +161,29 @@ func addGroups(root *os.File, u *user, more []string) error {
 	for i, id := range ids {
 		switch _, numeric := parseID(more[i]); {
 		case id <= maxID:
-			if !slices.Contains(u.groups, uint32(id)) {
-				u.groups = append(u.groups, uint32(id))
+			if !slices.Contains(u.Groups, uint32(id)) {
+				u.Groups = append(u.Groups, uint32(id))
 			}
 		case numeric:
-			return failf(125, "uids and gids must be in range 0-%d", maxID)
+			return fmt.Errorf("uids and gids must be in range 0-%d", maxID)
 		default:
-			return failf(125, "unable to find group %s: no matching entries in group file", more[i])
+			return fmt.Errorf("unable to find group %s: no matching entries in group file", more[i])
 		}
 	}
-	if len(u.groups) > maxGroups {
-		return failf(125, "more than %d groups", maxGroups)
+	if len(u.Groups) > maxGroups {
+		return fmt.Errorf("more than %d groups", maxGroups)
 	}
 	return nil
+}
+
+// Home is the home directory of a user by number, "/" when nobody knows: that
+// is no reason not to start a program.
+func Home(root *os.File, uid uint32) string {
+	e, err := findPasswd(root, strconv.FormatUint(uint64(uid), 10))
+	if err == nil && e != nil && e.uid == uid && e.home != "" {
+		return e.home
+	}
+	return "/"
 }
 
 func isMember(members, name string) bool {
@@ -245,7 +259,7 @@ func readUserFile(root *os.File, path string, each func(line string) bool) error
 		return nil
 	}
 	if err != nil {
-		return failf(125, "read /%s of the container: %v", path, errors.Unwrap(err))
+		return fmt.Errorf("read /%s of the container: %v", path, errors.Unwrap(err))
 	}
 	defer f.Close()
 	fi, err := f.Stat()
@@ -253,10 +267,10 @@ func readUserFile(root *os.File, path string, each func(line string) bool) error
 		return err
 	}
 	if !fi.Mode().IsRegular() {
-		return failf(125, "read /%s of the container: not a regular file", path)
+		return fmt.Errorf("read /%s of the container: not a regular file", path)
 	}
 	if fi.Size() > maxUserFile {
-		return failf(125, "read /%s of the container: larger than %d MiB", path, maxUserFile>>20)
+		return fmt.Errorf("read /%s of the container: larger than %d MiB", path, maxUserFile>>20)
 	}
 	s := bufio.NewScanner(io.LimitReader(f, maxUserFile))
 	s.Buffer(make([]byte, 0, 4096), maxUserLine)
@@ -266,7 +280,7 @@ func readUserFile(root *os.File, path string, each func(line string) bool) error
 		}
 	}
 	if err := s.Err(); err != nil {
-		return failf(125, "read /%s of the container: %v", path, err)
+		return fmt.Errorf("read /%s of the container: %v", path, err)
 	}
 	return nil
 }
