@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	units "github.com/docker/go-units"
@@ -51,6 +53,7 @@ func (v *infoJSON) write(w io.Writer) {
 	line("Cgroup Driver: %s", v.CgroupDriver)
 	line("Cgroup Version: %s", v.CgroupLayout)
 	line("Cgroup Parent: %s", v.CgroupParent)
+	line("Runtimes: %s", strings.Join(slices.Sorted(maps.Keys(v.Runtimes)), " "))
 	line("Default Runtime: %s", v.DefaultRuntime)
 	line("Init Binary: %s", v.InitBinary)
 	line("Security Options:")

@@ -134,7 +134,7 @@ func toInfoJSON(in *engine.Info) *infoJSON {
 		NCPU: in.CPUs, MemTotal: in.Memory, DockerRootDir: in.Root,
 		HTTPProxy: proxy("HTTP_PROXY"), HTTPSProxy: proxy("HTTPS_PROXY"), NoProxy: proxy("NO_PROXY"),
 		Name: in.Name, Labels: []string{}, ServerVersion: in.ServerVersion,
-		Runtimes: map[string]runtimeJSON{"tug": {Path: "tug-init"}}, DefaultRuntime: "tug", InitBinary: "tug-init",
+		Runtimes: toRuntimesJSON(in.Runtimes), DefaultRuntime: "tug", InitBinary: "tug-init",
 		Swarm: swarmJSON{LocalNodeState: "inactive"},
 		// Containers outlive the supervisor, also while tug is replaced.
 		LiveRestoreEnabled: true,
@@ -143,6 +143,15 @@ func toInfoJSON(in *engine.Info) *infoJSON {
 		Root: in.Root, RunRoot: in.RunRoot, CgroupLayout: in.CgroupVersion, CgroupParent: in.CgroupName, SupervisorPid: in.SupervisorPid,
 		ClientInfo: clientInfoJSON{clientVersion: toVersionJSON().Client, Plugins: []string{}},
 	}
+}
+
+// toRuntimesJSON lists tug's own runtime and the others that are here.
+func toRuntimesJSON(others map[string]string) map[string]runtimeJSON {
+	all := map[string]runtimeJSON{"tug": {Path: "tug-init"}}
+	for name, path := range others {
+		all[name] = runtimeJSON{Path: path}
+	}
+	return all
 }
 
 // storageDriver is what stacks the layers.

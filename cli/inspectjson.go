@@ -282,7 +282,7 @@ func toHostConfigJSON(c *container.Summary) hostConfigJSON {
 		AutoRemove: h.AutoRemove, CapAdd: h.CapAdd, CapDrop: h.CapDrop, CgroupnsMode: orElse(h.CgroupnsMode, "private"), GroupAdd: h.GroupAdd, Sysctls: h.Sysctls, Annotations: h.Annotations,
 		DNS: []string{}, DNSOptions: []string{}, DNSSearch: []string{}, IpcMode: orElse(h.IpcMode, "private"), PidMode: h.PidMode, UTSMode: h.UTSMode, UsernsMode: h.UsernsMode,
 		Privileged: h.Privileged, ReadonlyRootfs: h.ReadonlyRootfs, SecurityOpt: securityOpts(h), Tmpfs: h.Tmpfs,
-		ShmSize: h.ShmSize, Runtime: "tug", Memory: h.Memory, NanoCPUs: h.NanoCPUs, PidsLimit: h.PidsLimit,
+		ShmSize: h.ShmSize, Runtime: orElse(h.Runtime, "tug"), Memory: h.Memory, NanoCPUs: h.NanoCPUs, PidsLimit: h.PidsLimit,
 		Devices: notNil(h.Devices), DeviceCgroupRules: h.DeviceCgroupRules, Ulimits: notNil(h.Ulimits), MaskedPaths: maskedPaths(h), ReadonlyPaths: readonlyPaths(h),
 	}
 	out.Binds, out.Mounts, out.VolumesFrom, out.VolumeDriver = h.Binds, h.Mounts, h.VolumesFrom, h.VolumeDriver

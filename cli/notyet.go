@@ -116,7 +116,7 @@ func absentRunFlags(fs *pflag.FlagSet) {
 		"isolation:string:-:default", "link:list", "link-local-ip:list",
 		"mac-address:string",
 		"net-alias:list", "network-alias:list",
-		"publish,p:list", "publish-all,P:bool", "runtime:string:-",
+		"publish,p:list", "publish-all,P:bool",
 		"use-api-socket:bool",
 	)
 	// It changes nothing: tug has no content trust yet.

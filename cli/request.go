@@ -21,7 +21,7 @@ type runFlags struct {
 
 	name, user, workdir, entrypoint, hostname, domainname string
 	stopSignal, pull, platform, cidfile                   string
-	restart                                               string
+	restart, runtime                                      string
 	stopTimeout                                           int
 
 	network   networkValue
@@ -70,6 +70,7 @@ func (f *runFlags) define(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.readOnly, "read-only", false, "Mount the container's root filesystem as read only")
 	fs.StringVar(&f.restart, "restart", "no", "Restart policy to apply when a container exits")
 	fs.BoolVar(&f.rm, "rm", false, "Automatically remove the container when it exits")
+	fs.StringVar(&f.runtime, "runtime", "", "Runtime to use for this container: tug, or the name or path of an OCI runtime, as runc")
 	fs.Var(&f.security, "security-opt", "Security Options: no-new-privileges, seccomp=FILE|unconfined|builtin, systempaths=unconfined")
 	fs.StringVar(&f.stopSignal, "stop-signal", "", "Signal to stop the container")
 	fs.IntVar(&f.stopTimeout, "stop-timeout", 0, "Timeout (in seconds) to stop a container")
@@ -96,7 +97,7 @@ func (f *runFlags) request(args []string) (*container.Request, error) {
 		Host: spec.HostConfig{
 			NetworkMode: string(f.network), AutoRemove: f.rm,
 			CapAdd: f.capAdd.values, CapDrop: f.capDrop.values, Privileged: f.privileged,
-			ReadonlyRootfs: f.readOnly, Init: f.init, Ulimits: f.ulimits,
+			ReadonlyRootfs: f.readOnly, Init: f.init, Ulimits: f.ulimits, Runtime: f.runtime,
 			Memory: int64(f.memory), NanoCPUs: int64(f.cpus),
 		},
 	}

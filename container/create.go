@@ -66,6 +66,9 @@ func (c *Containers) Create(ctx context.Context, req Request, img *image.Image) 
 	if err := runtime.CheckCgroupParent(ctr.Host.CgroupParent); err != nil {
 		return nil, err
 	}
+	if err := setRuntime(ctr); err != nil {
+		return nil, err
+	}
 	release, err := c.takeName(ctr, req.Name)
 	if err != nil {
 		return nil, err
@@ -84,6 +87,25 @@ func (c *Containers) Create(ctx context.Context, req Request, img *image.Image) 
 	}
 	c.did(ctr, "create")
 	return ctr, nil
+}
+
+// ownRuntime is the name of tug's own runtime.
+const ownRuntime = "tug"
+
+// setRuntime finds the program of another runtime that is asked for.
+func setRuntime(ctr *spec.Container) (err error) {
+	h := &ctr.Host
+	if h.Runtime == ownRuntime {
+		h.Runtime = ""
+	}
+	if h.Runtime == "" {
+		return nil
+	}
+	if err := runtime.CheckForeign(ctr); err != nil {
+		return err
+	}
+	h.RuntimePath, err = runtime.FindForeign(h.Runtime)
+	return err
 }
 
 // place writes the container's directory in tmp/ and renames it to its place.

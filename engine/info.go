@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 
+	"tug/runtime"
 	"tug/spec"
 	"tug/sys"
 )
@@ -41,7 +42,8 @@ type Info struct {
 	Memory                               int64 // bytes
 	Name                                 string
 	ServerVersion                        string
-	SupervisorPid                        int // 0 when none runs
+	SupervisorPid                        int               // 0 when none runs
+	Runtimes                             map[string]string // other OCI runtimes on this machine, with their paths
 }
 
 // Info gathers what there is to say about the store and the machine.
@@ -50,6 +52,7 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 		Root: e.Store.Root, RunRoot: e.Store.Run, CgroupName: e.cgroupName(), CPUs: goruntime.NumCPU(),
 		Architecture: goruntime.GOARCH, ServerVersion: spec.Version, CgroupVersion: cgroupVersion(), Controllers: controllers(),
 		OS: osRelease("PRETTY_NAME"), OSVersion: osRelease("VERSION_ID"), KernelVersion: kernelVersion(),
+		Runtimes: runtime.Foreigns(),
 	}
 	list, err := e.Containers.List()
 	if err != nil {

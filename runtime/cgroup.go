@@ -175,13 +175,27 @@ func (c *cgroups) asked(controllers string) []hierarchy {
 // create makes a fresh slot in every hierarchy, and in more, and returns its
 // path below each. elsewhere is the parent that was asked for, if any.
 func (c *cgroups) create(elsewhere string, more []hierarchy) (slot string, err error) {
-	var b [slotDigits / 2]byte
-	rand.Read(b[:])
-	id := hex.EncodeToString(b[:])
 	roots := []string{c.v2}
 	if c.v2 == "" {
 		roots = append(mounts(c.v1), mounts(more)...)
 	}
+	slot, err = c.createNamed(newSlotID(), elsewhere, roots, more)
+	if err != nil {
+		return "", err
+	}
+	return slot, c.confineDevicesV1(slot)
+}
+
+// newSlotID makes the random part of a slot's name.
+func newSlotID() string {
+	var b [slotDigits / 2]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// createNamed makes a slot with that random part. Nothing is left of one that
+// failed.
+func (c *cgroups) createNamed(id, elsewhere string, roots []string, more []hierarchy) (slot string, err error) {
 	if elsewhere == "" || c.parentDir(elsewhere) == c.parent {
 		slot = c.parent + "/" + id
 		err = c.createOwn(slot, roots)
@@ -206,7 +220,7 @@ func (c *cgroups) create(elsewhere string, more []hierarchy) (slot string, err e
 			return "", fmt.Errorf("make cgroup: %w", err)
 		}
 	}
-	return slot, c.confineDevicesV1(slot)
+	return slot, nil
 }
 
 // createOwn makes a slot in tug's own cgroup.

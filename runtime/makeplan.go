@@ -32,6 +32,9 @@ type Plan struct {
 	Probe bool
 
 	rules []deviceRule // beyond the usual ones
+
+	// Foreign is set for a container of another OCI runtime.
+	Foreign *ForeignPlan
 }
 
 // ExecPlan is a Plan for a further process in a running container.
@@ -78,6 +81,11 @@ func MakePlan(c *spec.Container) (*Plan, []string, error) {
 	}
 	if p.Limits.Block, err = blockLimits(&c.Host); err != nil {
 		return nil, nil, err
+	}
+	if c.Host.Runtime != "" {
+		if p.Foreign, err = foreignPlan(c, p.Caps); err != nil {
+			return nil, nil, err
+		}
 	}
 	return p, warnings, nil
 }

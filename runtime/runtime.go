@@ -31,6 +31,7 @@ type Options struct {
 	InitPath string // the tug-init binary
 	Cgroup   string // name of tug's own cgroup in each hierarchy; default "tug"
 	Notes    string // directory to note cgroups in that are elsewhere; gone after a reboot
+	Bundles  string // directory for the bundles of other OCI runtimes; gone after a reboot
 	// BoxPath finds tug-box, which few need; may be nil.
 	BoxPath func() (string, error)
 }
@@ -38,6 +39,7 @@ type Options struct {
 // Runtime makes processes. Its methods may be called from many goroutines.
 type Runtime struct {
 	self    *os.File // tug-init in a sealed memfd
+	bundles string
 	boxPath func() (string, error)
 	null    *os.File
 	cgroups *cgroups
@@ -75,7 +77,7 @@ func New(o Options) (*Runtime, error) {
 		return nil, err
 	}
 	cg.notes = o.Notes
-	return &Runtime{self: self, boxPath: o.BoxPath, null: null, cgroups: cg, spawner: newSpawner(cg)}, nil
+	return &Runtime{self: self, bundles: o.Bundles, boxPath: o.BoxPath, null: null, cgroups: cg, spawner: newSpawner(cg)}, nil
 }
 
 // Box returns tug-box in a sealed memfd of its own, for Files.Box: a container

@@ -76,6 +76,11 @@ type HostConfig struct {
 	CgroupParent string            `json:",omitempty"` // absolute, or below tug's own cgroup; empty is that
 	Umask        *uint32           `json:",omitempty"` // nil is DefaultUmask
 
+	// Runtime is another OCI runtime that stands in for tug's own, as the user
+	// named it, and RuntimePath where its program is. Empty is tug's.
+	Runtime     string `json:",omitempty"`
+	RuntimePath string `json:",omitempty"`
+
 	Devices           []DeviceMapping `json:",omitempty"`
 	DeviceCgroupRules []string        `json:",omitempty"` // as "c 42:* rmw"
 

@@ -209,6 +209,9 @@ func (s *Supervisor) startProbe(id string, args []string) (*probeIO, error) {
 	l.Plan.Probe = true
 	s.probing <- struct{}{}
 	defer func() { <-s.probing }()
+	if f := s.foreignOf(id); f != nil {
+		return s.probeForeign(id, l, f)
+	}
 	parked, err := s.rt.Exec(l.Target, l.Plan)
 	if errs.Is(err, errs.Conflict) {
 		return nil, errNotNow

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"tug/runtime"
 	"tug/supervisor/keeper"
 	"tug/sys"
 )
@@ -31,6 +32,11 @@ type note struct {
 
 	Restarts int           `json:",omitempty"`
 	Delay    time.Duration `json:",omitempty"`
+
+	// Of a run by another OCI runtime. Until Begun its program may have to be
+	// executed yet.
+	Foreign *runtime.Foreign `json:",omitempty"`
+	Begun   bool             `json:",omitempty"`
 
 	Probe string `json:",omitempty"` // of a health check: the container's cgroup
 }

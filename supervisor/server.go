@@ -142,16 +142,15 @@ func (s *Supervisor) start(c conn, req *request) (*session, error) {
 
 func (s *Supervisor) begin(l *Launch, req *request) (p *procIO, warnings []string, err error) {
 	defer closeUnused(l, &err)
+	if l.Plan.Foreign != nil {
+		return s.beginForeign(l, req)
+	}
 	parked, err := s.pool.get(l.Namespaces)
 	if err != nil {
 		return nil, nil, err
 	}
 	req.timing.Done("parked process taken")
-	p = newProcIO(fmt.Sprintf("c:%s#%d", l.ID, l.Number), note{
-		ID: l.ID, Token: req.Token, Run: l.Number, Tty: l.Plan.Tty, StdinOnce: l.StdinOnce,
-		LogDir: l.LogDir, LogLimits: l.LogLimits, Journal: l.Journal, Cgroup: parked.Cgroup, Outlive: l.Namespaces.Outlive(), Sync: l.Sync, Detached: req.Attach == nil || !req.Attach.Stdin,
-		Restarts: l.Restarts, Delay: l.Delay, Hangup: l.Hangup,
-	})
+	p = newProcIO(fmt.Sprintf("c:%s#%d", l.ID, l.Number), noteOf(l, req, parked.Cgroup))
 	p.child = &keeper.Child{Pid: parked.Pid, Start: parked.StartTicks, Record: l.Record, Sync: l.Sync, Events: s.rt.MemoryEvents(parked.Cgroup)}
 	p.rootfs = l.Files.RootFS
 	warnings, err = s.prepare(p, parked, l.Plan, l.Files, l.OpenStdin, req.Attach)
@@ -169,6 +168,15 @@ func (s *Supervisor) begin(l *Launch, req *request) (p *procIO, warnings []strin
 	}
 	s.watch(p, l.Check)
 	return p, warnings, nil
+}
+
+// noteOf is what there is to remember of a run.
+func noteOf(l *Launch, req *request, cgroup string) note {
+	return note{
+		ID: l.ID, Token: req.Token, Run: l.Number, Tty: l.Plan.Tty, StdinOnce: l.StdinOnce,
+		LogDir: l.LogDir, LogLimits: l.LogLimits, Journal: l.Journal, Cgroup: cgroup, Outlive: l.Namespaces.Outlive(), Sync: l.Sync, Detached: req.Attach == nil || !req.Attach.Stdin,
+		Restarts: l.Restarts, Delay: l.Delay, Hangup: l.Hangup,
+	}
 }
 
 // run lets a prepared process go. In this order: it leaves the pool's entry
@@ -395,6 +403,9 @@ func (s *Supervisor) exec(c conn, req *request) (*session, error) {
 		return nil, err
 	}
 	defer l.Release()
+	if f := s.foreignOf(req.ID); f != nil {
+		return s.execForeign(c, req, l, f)
+	}
 	plan := l.Plan
 	parked, err := s.rt.Exec(l.Target, plan)
 	if err != nil {

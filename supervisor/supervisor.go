@@ -282,6 +282,7 @@ func (s *Supervisor) takeOver() error {
 		procs = append(procs, p)
 	}
 	s.rt.Sweep(func(cgroup string) bool { return keep[cgroup] })
+	s.rt.SweepForeign(func(cgroup string) bool { return keep[cgroup] })
 	for _, m := range probes {
 		s.dropProbe(m)
 	}
@@ -304,6 +305,9 @@ func (s *Supervisor) goOn(p *procIO) {
 		p.sock.Close()
 		p.sock = nil
 	}
+	if p.note.Foreign != nil && !p.note.Begun && err == nil {
+		err = s.resumeForeign(p)
+	}
 	if p.startErr = err; err == nil {
 		p.pump()
 		s.orphanInput(p)
@@ -319,6 +323,7 @@ func (s *Supervisor) goOn(p *procIO) {
 		s.notRun(p.run(), err, p.note.Restarts > 0)
 	}
 	go func() {
+		s.deleteForeign(p)
 		time.Sleep(resumeWindow) // whoever asked for it asks again
 		s.forget(p)
 		s.consider(p.note.ID)
@@ -483,11 +488,12 @@ func (s *Supervisor) cleanUp(p *procIO) {
 		go rootfs.Close() // unmounting may write the upper layer's data
 	}
 	p.mu.Unlock()
-	if p.note.Cgroup != "" {
+	if p.note.Cgroup != "" && p.note.Foreign == nil {
 		if err := s.rt.Remove(p.note.Cgroup); err != nil {
 			fmt.Fprintln(os.Stderr, "supervisor:", err)
 		}
 	}
+	s.deleteForeign(p)
 	if at, again := s.cfg.Starter.Ended(p.run()); again {
 		s.await(p.note.ID, at)
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // Reap is `tug-init reap -- PROGRAM ARG0 ARG...`, process 1 of a container run
-// with --init: it starts the program as its child, passes signals on, reaps
+// with --init, where an empty PROGRAM is looked up by ARG0: it starts the program as its child, passes signals on, reaps
 // whatever is orphaned into it and ends with the program's exit code.
 func Reap(args []string) int {
 	if len(args) < 3 || args[0] != "--" {
@@ -18,6 +18,13 @@ func Reap(args []string) int {
 		return 125
 	}
 	program, argv := args[1], args[2:]
+	if program == "" {
+		var err error
+		if program, err = lookProgram(argv[0], os.Getenv("PATH")); err != nil {
+			fmt.Fprintln(os.Stderr, "tug-init reap:", err)
+			return replyOf(err).Code
+		}
+	}
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals)
 	attr := &syscall.ProcAttr{

@@ -43,6 +43,43 @@ func ParseProfile(text []byte, arch string, caps []string, kernel [2]int) (*Prof
 	return resolve(&src, host{arch, caps, kernel})
 }
 
+// ToSpec returns what of a profile in Docker's format, the default one where
+// text is nil, applies on a machine, as linux.seccomp of an OCI configuration.
+// What ParseProfile refuses is refused here, too.
+func ToSpec(text []byte, arch string, caps []string, kernel [2]int) (*specs.LinuxSeccomp, error) {
+	src := moby.DefaultProfile()
+	if text != nil {
+		if _, err := ParseProfile(text, arch, caps, kernel); err != nil {
+			return nil, err
+		}
+		src = new(moby.Seccomp)
+		if err := json.Unmarshal(text, src); err != nil {
+			return nil, errs.New(errs.Invalid, "seccomp profile is not valid JSON: %w", oneLine(err))
+		}
+	}
+	out := src.LinuxSeccomp
+	out.Syscalls = nil
+	for _, m := range src.ArchMap {
+		if name, _ := archName(m.Arch); name == arch {
+			out.Architectures = append([]specs.Arch{m.Arch}, m.SubArches...)
+			break
+		}
+	}
+	h := host{arch, caps, kernel}
+	for _, call := range src.Syscalls {
+		if call == nil || !h.applies(call) {
+			continue
+		}
+		one := call.LinuxSyscall
+		//lint:ignore SA1019 profiles of the old form, with one name, are still about
+		if old := call.Name; old != "" {
+			one.Names = []string{old}
+		}
+		out.Syscalls = append(out.Syscalls, one)
+	}
+	return &out, nil
+}
+
 // FromSpec is ParseProfile for linux.seccomp of an OCI configuration, which has
 // no conditions.
 func FromSpec(s *specs.LinuxSeccomp, arch string) (*Profile, error) {

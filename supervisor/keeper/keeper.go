@@ -89,6 +89,11 @@ func run(cfg Config) int {
 	if err := sys.SetPropagation("/", false); err != nil {
 		return fail(err)
 	}
+	// What another OCI runtime starts is an orphan when that one ends, and then
+	// this process's child, as what supervisors start is.
+	if err := sys.SetChildSubreaper(); err != nil {
+		return fail(err)
+	}
 	k := &keeper{cfg: cfg, host: os.NewFile(HostFd, "host"), entries: map[string]*entry{}, early: map[process]Exit{}}
 	if err := k.bind(); err != nil {
 		return fail(err)
@@ -273,13 +278,29 @@ func (k *keeper) hold(m *Message, files []*os.File) {
 	if m.Child == nil || e.msg.Exit != nil {
 		return
 	}
-	p := process{m.Child.Pid, m.Child.Start}
-	if exit, ok := k.early[p]; ok {
+	if p, ok := k.endedEarly(m.Child); ok {
+		exit := k.early[p]
 		if !e.parked() {
 			delete(k.early, p)
 		}
 		go k.record(e, exit)
 	}
+}
+
+// endedEarly finds a child among those that ended before they were held. One
+// whose start nobody has seen is the last one of its pid.
+func (k *keeper) endedEarly(c *Child) (last process, found bool) {
+	if c.Start != 0 {
+		last = process{c.Pid, c.Start}
+		_, found = k.early[last]
+		return last, found
+	}
+	for p, exit := range k.early {
+		if p.pid == c.Pid && (!found || exit.At.After(k.early[last].At)) {
+			last, found = p, true
+		}
+	}
+	return last, found
 }
 
 // parked reports whether nothing is held for the child yet.
@@ -311,7 +332,7 @@ func (k *keeper) childEnded(exit Exit) {
 		return
 	}
 	for _, e := range k.entries {
-		if c := e.msg.Child; c != nil && c.Pid == exit.Pid && c.Start == exit.Start {
+		if c := e.msg.Child; c != nil && c.is(&exit) {
 			go k.record(e, exit)
 			if !e.parked() {
 				return

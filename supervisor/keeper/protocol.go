@@ -78,11 +78,14 @@ type Message struct {
 // Child is a process of the keeper's and what to do when it ends.
 type Child struct {
 	Pid    int
-	Start  uint64 // field 22 of /proc/PID/stat, against reuse of the pid
+	Start  uint64 // field 22 of /proc/PID/stat, against reuse of the pid; 0 when it ended too soon to look
 	Record string `json:",omitempty"` // file for the Exit as JSON; empty for none
 	Sync   bool   `json:",omitempty"` // fsync the record before telling anyone
 	Events string `json:",omitempty"` // memory.events (v2) or memory.oom_control (v1) to look for oom_kill in
 }
+
+// is reports whether an exit is that of the child.
+func (c *Child) is(e *Exit) bool { return c.Pid == e.Pid && (c.Start == e.Start || c.Start == 0) }
 
 // Exit is how a child ended. It is also the contents of the record file.
 type Exit struct {
