@@ -96,7 +96,8 @@ func (c *cgroups) unlimitCPU(slot string, l Limits) error {
 }
 
 // updateMemory changes both limits of memory. Version 1 wants that of memory
-// and swap never below that of memory, so the one that goes up comes first.
+// and swap never below that of memory, so the one that goes up comes first; from
+// no limit it is a way down.
 func (c *cgroups) updateMemory(slot string, old, l Limits) error {
 	if l.Memory == old.Memory && l.MemorySwap == old.MemorySwap || l.Memory <= 0 {
 		return nil
@@ -123,7 +124,7 @@ func (c *cgroups) updateMemory(slot string, old, l Limits) error {
 			return err
 		},
 	}
-	if c.v2 == "" && (total < 0 || l.Memory > old.Memory) {
+	if c.v2 == "" && (total < 0 || old.Memory > 0 && l.Memory > old.Memory) {
 		slices.Reverse(steps)
 	}
 	for _, step := range steps {
