@@ -353,7 +353,7 @@ func (e *Engine) Supervise(ctx context.Context) error {
 		return err
 	}
 	go runtime.Warm()
-	rt, err := runtime.New(runtime.Options{InitPath: init, BoxPath: findBox, Cgroup: e.cgroupName(), Notes: e.Store.RunPath("cgroups"), Bundles: e.Store.RunPath("oci")})
+	rt, err := runtime.New(runtime.Options{InitPath: init, BoxPath: findBox, Cgroup: e.cgroupName(), Notes: e.Store.RunPath("cgroups"), Bundles: e.Store.RunPath("bundles")})
 	if err != nil {
 		return err
 	}

@@ -172,7 +172,10 @@ func (c *cgroups) everywhere() (*cgroups, error) {
 	if err != nil {
 		return nil, err
 	}
-	all.v1, all.spare, all.v2 = append(all.v1, all.spare...), nil, ""
+	all.v1, all.spare = append(all.v1, all.spare...), nil
+	if all.v2 != "" { // in the hybrid layout
+		all.v1, all.v2 = append(all.v1, hierarchy{mount: all.v2}), ""
+	}
 	all.parent, all.notes = c.parent, c.notes
 	return all, nil
 }
@@ -196,7 +199,7 @@ func (r *Runtime) CreateForeign(f *Foreign, pl *Plan, ns Namespaces, files Files
 	if err != nil {
 		return p, nil, nil, err
 	}
-	config, err := r.foreignSpec(f, pl, ns, files.RootFS)
+	config, err := r.foreignSpec(f, pl, ns, files)
 	if err != nil {
 		return p, nil, nil, err
 	}
@@ -244,14 +247,27 @@ func parentOf(pid int) int {
 	return n
 }
 
-// Start executes the program.
-func (f *Foreign) Start() error {
-	_, err := f.run(foreignLimit(), "start", stdio{}, f.ID)
-	return err
+// Start executes the program of a container whose first process is pid.
+// Runtimes as runc end before that has happened, and who was told that the
+// container runs might signal what is not the program yet. So it waits a moment
+// for that.
+func (f *Foreign) Start(pid int) error {
+	exe := "/proc/" + strconv.Itoa(pid) + "/exe"
+	before, err := os.Stat(exe)
+	if _, err := f.run(foreignLimit(), "start", stdio{}, f.ID); err != nil || before == nil {
+		return err
+	}
+	for end := time.Now().Add(250 * time.Millisecond); err == nil && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		var now os.FileInfo
+		if now, err = os.Stat(exe); err == nil && !os.SameFile(before, now) {
+			break
+		}
+	}
+	return nil
 }
 
 // Resume does what Start does, unless a dead supervisor had it done.
-func (f *Foreign) Resume() error {
+func (f *Foreign) Resume(pid int) error {
 	out, err := f.run(foreignLimit(), "state", stdio{}, f.ID)
 	if err != nil {
 		return err
@@ -263,7 +279,7 @@ func (f *Foreign) Resume() error {
 	if state.Status != "created" {
 		return nil
 	}
-	return f.Start()
+	return f.Start(pid)
 }
 
 // ExecForeign has the runtime execute a further program; target is the
@@ -274,7 +290,7 @@ func (r *Runtime) ExecForeign(f *Foreign, target Process, pl *ExecPlan, files Fi
 	if err != nil {
 		return p, nil, err
 	}
-	process, err := foreignProcess(pl, root)
+	process, err := foreignProcess(pl, root, files)
 	root.Close()
 	if err != nil {
 		return p, nil, err
@@ -339,16 +355,22 @@ func (r *Runtime) DeleteForeign(f *Foreign) (said error) {
 			all.killStill(f.Cgroup)
 			time.Sleep(wait)
 		}
-		for _, root := range all.roots() {
-			if !slices.Contains(r.cgroups.roots(), root) {
-				_ = syscall.Rmdir(root + r.cgroups.parent)
-			}
-		}
 	})
 	if err := f.remove(); err != nil {
 		said = errors.Join(said, fmt.Errorf("remove %s: %w", f.Dir, err))
 	}
 	return said
+}
+
+// removeForeignParents removes tug's own directories in the hierarchies that
+// only other runtimes use.
+func (r *Runtime) removeForeignParents() {
+	if !hasFile(r.bundles) {
+		return // there has been none
+	}
+	if all, err := r.cgroups.everywhere(); err == nil {
+		all.removeParent()
+	}
 }
 
 // SweepForeign removes what dead supervisors left of runs, except of those
@@ -498,13 +520,20 @@ func (f *Foreign) run(limit time.Duration, verb string, std stdio, args ...strin
 	case ctx.Err() != nil:
 		return "", &StartError{Code: 125, Msg: fmt.Sprintf("%s %s: it has not ended after %v and was killed", f.name(), verb, limit)}
 	case err != nil:
-		why := lastError(log)
-		if why == "" {
-			why = cmp.Or(lastLine(said), err.Error())
-		}
-		return "", &StartError{Code: foreignCode(why), Msg: fmt.Sprintf("%s %s: %s", f.name(), verb, why)}
+		e := &StartError{Code: 125, silent: f.name() + " " + verb + ": "}
+		e.Msg = e.silent + err.Error()
+		e.Explain(cmp.Or(lastError(log), lastLine(beginning(said))))
+		return "", e
 	}
 	return beginning(said), nil
+}
+
+// Explain adds what is known of why another runtime has failed, if it has not
+// said so yet: it may have told only the container's standard error.
+func (e *StartError) Explain(said string) {
+	if why := lastLine(said); e.silent != "" && why != "" {
+		e.Code, e.Msg, e.silent = foreignCode(why), e.silent+why, ""
+	}
 }
 
 // maxSaid bounds what is read of what a runtime says.
@@ -515,8 +544,8 @@ func beginning(f io.ReaderAt) string {
 	return string(b)
 }
 
-func lastLine(f io.ReaderAt) string {
-	lines := strings.Split(strings.TrimSpace(beginning(f)), "\n")
+func lastLine(said string) string {
+	lines := strings.Split(strings.TrimSpace(said), "\n")
 	return oneLine(lines[len(lines)-1])
 }
 

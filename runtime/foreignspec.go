@@ -56,12 +56,12 @@ func foreignPlan(c *spec.Container, caps uint64) (*ForeignPlan, error) {
 
 // foreignSpec is the configuration of the bundle, as far as it does not depend
 // on passed trees. Limits are not in it: they are tug's to set, in the cgroup.
-func (r *Runtime) foreignSpec(f *Foreign, pl *Plan, ns Namespaces, root *os.File) (*specs.Spec, error) {
-	process, err := foreignProcess(pl, root)
+func (r *Runtime) foreignSpec(f *Foreign, pl *Plan, ns Namespaces, files Files) (*specs.Spec, error) {
+	process, err := foreignProcess(pl, files.RootFS, files)
 	if err != nil {
 		return nil, err
 	}
-	if dir, err := sys.MkdirIn(root, pl.Cwd); err == nil { // what is there already, is the runtime's to judge
+	if dir, err := sys.MkdirIn(files.RootFS, pl.Cwd); err == nil { // what is there already, is the runtime's to judge
 		dir.Close()
 	}
 	s := &specs.Spec{
@@ -89,14 +89,41 @@ func (r *Runtime) foreignSpec(f *Foreign, pl *Plan, ns Namespaces, root *os.File
 	s.Mounts = systemMounts(pl, ns)
 	for _, m := range pl.Mounts {
 		if m.Tree == 0 {
-			s.Mounts = append(s.Mounts, specs.Mount{Destination: m.Target, Type: "tmpfs", Source: "tmpfs", Options: mountOptions(&m)})
+			mount, err := foreignTmpfs(&m, files.RootFS)
+			if err != nil {
+				return nil, err
+			}
+			s.Mounts = append(s.Mounts, mount)
 		}
 	}
 	return s, nil
 }
 
+// foreignTmpfs describes a tmpfs. runc before 1.2 gives it the mode of the
+// directory that it covers, so a missing one is made with the mode.
+func foreignTmpfs(m *plan.Mount, root *os.File) (specs.Mount, error) {
+	out := specs.Mount{Destination: m.Target, Type: "tmpfs", Source: "tmpfs", Options: mountOptions(m)}
+	mode := uint64(0o1777)
+	if i := slices.IndexFunc(m.Options, func(o plan.Option) bool { return o.Key == "mode" }); i < 0 {
+		out.Options = append(out.Options, "mode=1777")
+	} else if n, err := strconv.ParseUint(m.Options[i].Value, 8, 12); err == nil {
+		mode = n
+	}
+	at, err := sys.OpenIn(root, m.Target, sys.OPath|sys.ODirectory, false)
+	if errors.Is(err, os.ErrNotExist) {
+		if at, err = sys.MkdirIn(root, m.Target); err == nil {
+			err = sys.ChmodPlace(at, uint32(mode))
+		}
+	}
+	sys.CloseAll([]*os.File{at})
+	if err != nil {
+		return out, &StartError{Code: 125, Msg: fmt.Sprintf("mount %s: %v", m.Target, cause(err))}
+	}
+	return out, nil
+}
+
 // foreignProcess describes a process with the user that root's files know.
-func foreignProcess(pl *Plan, root *os.File) (*specs.Process, error) {
+func foreignProcess(pl *Plan, root *os.File, files Files) (*specs.Process, error) {
 	who, err := user.Lookup(root, pl.User)
 	if err == nil {
 		err = user.AddGroups(root, &who, pl.Groups)
@@ -113,10 +140,9 @@ func foreignProcess(pl *Plan, root *os.File) (*specs.Process, error) {
 		Terminal: pl.Tty, Args: pl.Args, Env: env, Cwd: pl.Cwd, NoNewPrivileges: pl.NoNewPrivs,
 		User: specs.User{UID: who.UID, GID: who.GID, Umask: &umask},
 	}
-	for _, g := range who.Groups {
-		if g != who.GID {
-			p.User.AdditionalGids = append(p.User.AdditionalGids, g)
-		}
+	p.User.AdditionalGids = who.Groups
+	if pl.Tty && files.Rows > 0 {
+		p.ConsoleSize = &specs.Box{Height: uint(files.Rows), Width: uint(files.Cols)}
 	}
 	if p.Cwd == "" {
 		p.Cwd = "/"

@@ -110,6 +110,7 @@ func (r *Runtime) Close() error {
 	r.spawner.stop()
 	r.cgroups.removing.Wait()
 	r.cgroups.removeParent()
+	r.removeForeignParents()
 	r.self.Close()
 	return r.null.Close()
 }
@@ -163,6 +164,7 @@ type Files struct {
 	Stdin, Stdout, Stderr *os.File   // nil is the container's own /dev/null; all ignored with a terminal
 	Trees                 []*os.File // detached mounts for Plan.Bind, in its order
 	Box                   *os.File   // tug-box, for a plan with Box
+	Rows, Cols            uint16     // of the terminal, for another runtime; 0 unknown
 }
 
 // StartError is a start that failed for a reason in the container: Code is
@@ -171,6 +173,8 @@ type Files struct {
 type StartError struct {
 	Code int
 	Msg  string
+
+	silent string // of another runtime that has not said why in its log: what Msg begins with
 }
 
 func (e *StartError) Error() string { return e.Msg }

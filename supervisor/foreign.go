@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"tug/errs"
 	"tug/runtime"
@@ -48,6 +49,9 @@ func (s *Supervisor) beginForeign(l *Launch, req *request) (p *procIO, warnings 
 // createForeign has the container created, with its standard streams.
 func (s *Supervisor) createForeign(p *procIO, l *Launch, req *request) (warnings []string, err error) {
 	files := l.Files
+	if o := req.Attach; o != nil {
+		files.Rows, files.Cols = o.Rows, o.Cols
+	}
 	if !l.Plan.Tty {
 		ends, err := p.makePipes(l.OpenStdin)
 		defer sys.CloseAll(ends)
@@ -58,7 +62,7 @@ func (s *Supervisor) createForeign(p *procIO, l *Launch, req *request) (warnings
 	}
 	made, console, warnings, err := s.rt.CreateForeign(p.note.Foreign, l.Plan, l.Namespaces, files)
 	if err != nil {
-		return nil, err
+		return nil, p.explain(err)
 	}
 	p.child = &keeper.Child{Pid: made.Pid, Start: made.StartTicks, Record: l.Record, Sync: l.Sync, Events: s.rt.MemoryEvents(made.Cgroup)}
 	if console != nil {
@@ -66,6 +70,20 @@ func (s *Supervisor) createForeign(p *procIO, l *Launch, req *request) (warnings
 	}
 	p.expect(req.Attach)
 	return warnings, err
+}
+
+// explain adds to the error of a runtime what it has said on the standard error
+// that was to be the container's.
+func (p *procIO) explain(err error) error {
+	failed, st := runtime.AsStartError(err), p.streams[1]
+	if failed == nil || st == nil {
+		return err
+	}
+	said := make([]byte, 4096)
+	_ = st.src.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	n, _ := st.src.Read(said)
+	failed.Explain(string(said[:n]))
+	return err
 }
 
 func (s *Supervisor) startForeign(p *procIO, l *Launch) error {
@@ -77,7 +95,7 @@ func (s *Supervisor) startForeign(p *procIO, l *Launch) error {
 	if err := s.cfg.Starter.Began(l.Run, made); err != nil {
 		return err
 	}
-	if err := p.note.Foreign.Start(); err != nil {
+	if err := p.note.Foreign.Start(p.child.Pid); err != nil {
 		return err
 	}
 	p.note.Begun = true
@@ -86,7 +104,7 @@ func (s *Supervisor) startForeign(p *procIO, l *Launch) error {
 
 // resumeForeign finishes the start that a dead supervisor had begun.
 func (s *Supervisor) resumeForeign(p *procIO) error {
-	if err := p.note.Foreign.Resume(); err != nil {
+	if err := p.note.Foreign.Resume(p.child.Pid); err != nil {
 		return err
 	}
 	p.note.Begun = true
@@ -130,6 +148,9 @@ func (s *Supervisor) execForeign(c conn, req *request, l *ExecLaunch, f *runtime
 // two steps to it.
 func (s *Supervisor) makeExec(p *procIO, l *ExecLaunch, f *runtime.Foreign, req *request) error {
 	var files runtime.Files
+	if o := req.Attach; o != nil {
+		files.Rows, files.Cols = o.Rows, o.Cols
+	}
 	if !l.Plan.Tty {
 		ends, err := p.makePipes(req.Exec.Stdin)
 		defer sys.CloseAll(ends)
@@ -140,7 +161,7 @@ func (s *Supervisor) makeExec(p *procIO, l *ExecLaunch, f *runtime.Foreign, req 
 	}
 	made, console, err := s.rt.ExecForeign(f, l.Target, l.Plan, files)
 	if err != nil {
-		return err
+		return p.explain(err)
 	}
 	p.child = &keeper.Child{Pid: made.Pid, Start: made.StartTicks}
 	if console != nil {

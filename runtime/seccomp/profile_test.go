@@ -212,3 +212,39 @@ func FuzzParseProfile(f *testing.F) {
 		}
 	})
 }
+
+// ToSpec is the same profile: compiled from it, the filter is that of the
+// profile itself.
+func TestToSpec(t *testing.T) {
+	caps, kernel := []string{"CAP_SYS_ADMIN"}, [2]int{6, 1}
+	custom := `{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":38,"archMap":[{"architecture":"SCMP_ARCH_X86_64","subArchitectures":["SCMP_ARCH_X86"]}],"flags":["SECCOMP_FILTER_FLAG_LOG"],
+		"syscalls":[{"names":["read"],"action":"SCMP_ACT_ALLOW"},{"name":"write","action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":1,"op":"SCMP_CMP_EQ"}]},
+		{"names":["mount"],"action":"SCMP_ACT_ALLOW","includes":{"caps":["CAP_SYS_ADMIN"]}},{"names":["reboot"],"action":"SCMP_ACT_ALLOW","includes":{"caps":["CAP_SYS_BOOT"]}}]}`
+	for name, text := range map[string][]byte{"default": nil, "custom": []byte(custom)} {
+		out, err := ToSpec(text, "amd64", caps, kernel)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := FromSpec(out, "amd64")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := Default("amd64", caps, kernel)
+		if text != nil {
+			want, err = ParseProfile(text, "amd64", caps, kernel)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err1 := Compile(got)
+		b, err2 := Compile(want)
+		if diff := cmp.Diff(b, a); diff != "" || err1 != nil || err2 != nil || got.Flags != want.Flags {
+			t.Errorf("%s: %v %v flags %x %x %.500s", name, err1, err2, got.Flags, want.Flags, diff)
+		}
+	}
+	for _, bad := range []string{"", "{}", `{"defaultAction":"X"}`, "{} {}"} {
+		if _, err := ToSpec([]byte(bad), "amd64", caps, kernel); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}

@@ -100,6 +100,28 @@ func TestExitOfParked(t *testing.T) {
 	}
 }
 
+// TestExitOfUnseen: a process that has ended before anybody could see when it
+// was started is the last one of its pid.
+func TestExitOfUnseen(t *testing.T) {
+	for _, early := range []bool{true, false} {
+		k, super := pair(t)
+		now := time.Now()
+		k.childEnded(Exit{Pid: 8, Start: 71, Code: 1, At: now})
+		if early {
+			for n, start := range []uint64{60, 70, 50} { // the pid was used again and again
+				k.childEnded(Exit{Pid: 7, Start: start, Code: n, At: now.Add(time.Duration(start) * time.Second / 10)})
+			}
+		}
+		k.do(&Message{Op: OpHold, Key: "e:x", Child: &Child{Pid: 7}})
+		if !early {
+			k.childEnded(Exit{Pid: 7, Start: 70, Code: 1, At: now})
+		}
+		if m := exitOf(t, super); m.Key != "e:x" || m.Exit.Code != 1 || m.Exit.Start != 70 {
+			t.Errorf("early %v: told %+v %+v", early, m, m.Exit)
+		}
+	}
+}
+
 // TestHoldAgain: a newer hold takes the place of the older one, closes its
 // descriptors, and keeps the exit.
 func TestHoldAgain(t *testing.T) {
