@@ -122,11 +122,17 @@ func CheckForeign(c *spec.Container) error {
 		what  string
 	}{
 		{c.Box, "tug-box as the program"},
+		{!slices.Contains([]string{"", "none", "host"}, c.Host.NetworkMode), "--network " + c.Host.NetworkMode},
 		{strings.HasPrefix(c.Host.PidMode, spec.JoinPrefix), "--pid container:"},
 		{strings.HasPrefix(c.Host.IpcMode, spec.JoinPrefix), "--ipc container:"},
 	} {
 		if f.asked {
 			return errs.New(errs.Unsupported, "--runtime %s: %s works with tug's own runtime only", c.Host.Runtime, f.what)
+		}
+	}
+	for _, m := range c.Mounts {
+		if p := strings.TrimPrefix(m.Propagation, "r"); p != "" && p != "private" {
+			return errs.New(errs.Unsupported, "--runtime %s: the mount propagation %s of %s works with tug's own runtime only", c.Host.Runtime, m.Propagation, m.Target)
 		}
 	}
 	return nil
@@ -195,15 +201,13 @@ func (f *Foreign) write(name string, v any) error {
 // and the terminal's master if the plan has one.
 func (r *Runtime) CreateForeign(f *Foreign, pl *Plan, ns Namespaces, files Files) (p Process, console *os.File, warnings []string, err error) {
 	defer f.unmount()
-	mounts, err := f.mount(pl, files)
-	if err != nil {
+	if err := f.mount(pl, files); err != nil {
 		return p, nil, nil, err
 	}
 	config, err := r.foreignSpec(f, pl, ns, files)
 	if err != nil {
 		return p, nil, nil, err
 	}
-	config.Mounts = append(config.Mounts, mounts...)
 	if pl.Init {
 		if err := r.bindInit(f, config); err != nil {
 			return p, nil, nil, err

@@ -204,6 +204,8 @@ func TestForeignRefused(t *testing.T) {
 	for want, change := range map[string]func(*spec.Container){
 		"--pid container:": func(c *spec.Container) { c.Host.PidMode = "container:x" },
 		"--ipc container:": func(c *spec.Container) { c.Host.IpcMode = "container:x" },
+		"--network own":    func(c *spec.Container) { c.Host.NetworkMode = "own" },
+		"rslave of /m":     func(c *spec.Container) { c.Mounts = []spec.Mount{{Target: "/m", Propagation: "rslave"}} },
 		"tug-box":          func(c *spec.Container) { c.Box = true },
 		"any more":         func(c *spec.Container) { c.Host.RuntimePath = "/no/such/program" },
 	} {

@@ -54,8 +54,8 @@ func foreignPlan(c *spec.Container, caps uint64) (*ForeignPlan, error) {
 	return f, err
 }
 
-// foreignSpec is the configuration of the bundle, as far as it does not depend
-// on passed trees. Limits are not in it: they are tug's to set, in the cgroup.
+// foreignSpec is the configuration of the bundle. Limits are not in it: they are
+// tug's to set, in the cgroup.
 func (r *Runtime) foreignSpec(f *Foreign, pl *Plan, ns Namespaces, files Files) (*specs.Spec, error) {
 	process, err := foreignProcess(pl, files.RootFS, files)
 	if err != nil {
@@ -87,14 +87,17 @@ func (r *Runtime) foreignSpec(f *Foreign, pl *Plan, ns Namespaces, files Files) 
 		}
 	}
 	s.Mounts = systemMounts(pl, ns)
-	for _, m := range pl.Mounts {
+	for _, m := range pl.Mounts { // outer ones come before those in them
+		mount := specs.Mount{
+			Destination: m.Target, Type: "bind", Source: f.treeAt(m.Tree),
+			Options: append([]string{"rbind", "rprivate"}, mountOptions(&plan.Mount{Attr: m.Attr, ReadOnly: m.ReadOnly})...),
+		}
 		if m.Tree == 0 {
-			mount, err := foreignTmpfs(&m, files.RootFS)
-			if err != nil {
+			if mount, err = foreignTmpfs(&m, files.RootFS); err != nil {
 				return nil, err
 			}
-			s.Mounts = append(s.Mounts, mount)
 		}
+		s.Mounts = append(s.Mounts, mount)
 	}
 	return s, nil
 }
@@ -275,8 +278,8 @@ func mountOptions(m *plan.Mount) []string {
 }
 
 // mount attaches the root file system and the trees in the bundle, for as long
-// as the runtime needs to take them, and returns the trees' mounts.
-func (f *Foreign) mount(pl *Plan, files Files) ([]specs.Mount, error) {
+// as the runtime needs to take them.
+func (f *Foreign) mount(pl *Plan, files Files) error {
 	attach := func(m *os.File, at string, dir bool) error {
 		if err := sys.MakePrivate(m); err != nil {
 			return err
@@ -293,33 +296,32 @@ func (f *Foreign) mount(pl *Plan, files Files) ([]specs.Mount, error) {
 		return sys.AttachMount(m, nil, at)
 	}
 	if err := attach(files.RootFS, f.at(foreignRoot), true); err != nil {
-		return nil, err
+		return err
 	}
 	if err := os.Mkdir(f.at(foreignTree), 0o700); err != nil {
-		return nil, err
+		return err
 	}
-	var all []specs.Mount
 	for _, m := range pl.Mounts {
 		if m.Tree == 0 {
 			continue
 		}
 		if m.Tree > len(files.Trees) {
-			return nil, errs.New(errs.Internal, "mount %s: its tree was not passed", m.Target)
+			return errs.New(errs.Internal, "mount %s: its tree was not passed", m.Target)
 		}
 		tree := files.Trees[m.Tree-1]
 		fi, err := tree.Stat()
+		if err == nil {
+			err = attach(tree, f.treeAt(m.Tree), fi.IsDir())
+		}
 		if err != nil {
-			return nil, err
+			return fmt.Errorf("mount %s: %w", m.Target, err)
 		}
-		at := filepath.Join(f.at(foreignTree), strconv.Itoa(m.Tree))
-		if err := attach(tree, at, fi.IsDir()); err != nil {
-			return nil, fmt.Errorf("mount %s: %w", m.Target, err)
-		}
-		m.Options = nil // of file systems that are made
-		all = append(all, specs.Mount{Destination: m.Target, Type: "bind", Source: at, Options: append([]string{"rbind", "rprivate"}, mountOptions(&m)...)})
 	}
-	return all, nil
+	return nil
 }
+
+// treeAt is where the tree with that number is attached.
+func (f *Foreign) treeAt(n int) string { return filepath.Join(f.at(foreignTree), strconv.Itoa(n)) }
 
 // unmount takes away what mount has attached.
 func (f *Foreign) unmount() {

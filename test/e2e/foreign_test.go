@@ -68,6 +68,31 @@ func TestRuntimeRun(t *testing.T) {
 	})
 }
 
+func TestRuntimeMounts(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, g *tug, rt string) {
+		dir := t.TempDir()
+		for _, name := range []string{"in/file", "sub/x"} {
+			if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), []byte("text\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out := g.ok("run", "--rm", "--runtime", rt, "-v", "vol:/data", "-v", dir+":/b:ro", "-v", dir+"/in/file:/etc/one", "--mount", "type=tmpfs,target=/b/sub", image, "sh", "-c",
+			"cat /b/in/file /etc/one; ls -A /b/sub; touch /b/x 2>/dev/null || echo ro; echo in >/data/new; echo more >>/etc/one; touch /b/sub/y && echo tmpfs")
+		same(t, "mounts", out, "text\ntext\nro\ntmpfs")
+		same(t, "the volume stays", g.ok("run", "--rm", "-v", "vol:/v:ro", image, "cat", "/v/new"), "in")
+		if b, err := os.ReadFile(filepath.Join(dir, "in/file")); err != nil || string(b) != "text\nmore\n" {
+			t.Errorf("%q %v", b, err)
+		}
+		g.fails(125, args("run", "--rm", "--runtime", rt, "-v", dir+":/b:rslave", image, "true"), "propagation rslave of /b", "tug's own runtime only")
+		if m := mountsWith(g.dir); len(m) > 0 {
+			t.Errorf("in the host's mount table: %v", m)
+		}
+	})
+}
+
 func TestRuntimeTerminal(t *testing.T) {
 	eachRuntime(t, func(t *testing.T, g *tug, rt string) {
 		p := g.terminal(33, 77, "run", "--name", "tty", "-it", "--runtime", rt, image, "sh", "-c", "stty size; test -c /dev/console && tty; read x; echo got $x; exit 5")
