@@ -520,7 +520,7 @@ func (c *Containers) Remove(ctx context.Context, id string, force, volumes bool)
 
 // destroy deletes the files of what was a container.
 func (c *Containers) destroy(trash string, gone *spec.Container) error {
-	err := os.RemoveAll(trash)
+	err := state.RemoveAll(trash)
 	c.freeProject(gone)
 	return err
 }

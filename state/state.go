@@ -238,7 +238,7 @@ func (s *Store) Sweep() int {
 		if err != nil {
 			continue
 		}
-		if had, err := sys.TryLock(f, true); err == nil && had && os.RemoveAll(p) == nil {
+		if had, err := sys.TryLock(f, true); err == nil && had && RemoveAll(p) == nil {
 			n++
 		}
 		f.Close()

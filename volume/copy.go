@@ -50,7 +50,11 @@ func copyTree(ctx context.Context, from, to string) error {
 	}
 	defer dst.Close()
 	c := &copier{ctx: ctx, to: dst, links: map[fileID]string{}}
-	return c.dir(src, dst, "")
+	err = c.dir(src, dst, "")
+	if errors.Is(err, syscall.EMFILE) {
+		return errs.New(errs.Unsupported, "its directories are too deep to be copied: %w", err)
+	}
+	return err
 }
 
 // dir copies what is in src, then owner and such of src itself, whose time
@@ -72,7 +76,7 @@ func (c *copier) dir(src, dst *os.File, path string) error {
 				return context.Cause(c.ctx)
 			}
 			if err := c.entry(src, dst, name, path); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+				return err
 			}
 		}
 	}
@@ -129,6 +133,15 @@ func (c *copier) entry(src, dst *os.File, name, path string) error {
 	if kind == syscall.S_IFDIR {
 		return c.subdir(place, dst, name, path)
 	}
+	if err := c.leaf(place, st, dst, name, path); err != nil {
+		return fmt.Errorf("%.200s: %w", path[1:], err)
+	}
+	return nil
+}
+
+// leaf copies what is no directory.
+func (c *copier) leaf(place *os.File, st *syscall.Stat_t, dst *os.File, name, path string) error {
+	kind := st.Mode & syscall.S_IFMT
 	if st.Nlink > 1 && len(path) <= maxPath {
 		id := fileID{st.Dev, st.Ino}
 		if first, ok := c.links[id]; ok {

@@ -323,3 +323,56 @@ func TestGivenUp(t *testing.T) {
 	}
 	v.clean(t)
 }
+
+// A tree that is too deep, as a container can make one, is refused, and nothing
+// is left of the attempt.
+func TestTooDeep(t *testing.T) {
+	v := open(t)
+	v.make(t, "data", "text")
+	dir, err := os.Open(v.Data("data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range maxDepth + 10 {
+		next, err := sys.MkdirAt(dir, "d")
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir.Close()
+		dir = next
+	}
+	dir.Close()
+	if size, _, _, err := v.Size("data"); size != 4 || err != nil {
+		t.Error(size, err)
+	}
+	if _, err := v.Clone(context.Background(), "data", "copy"); !errs.Is(err, errs.Unsupported) || len(err.Error()) > 300 {
+		t.Errorf("%.300v", err)
+	}
+	v.clean(t)
+
+	// With fewer open files than the tree is deep.
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	few := limit
+	few.Cur = 1500
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+	if _, err := v.Clone(context.Background(), "data", "copy"); !errs.Is(err, errs.Unsupported) || len(err.Error()) > 300 {
+		t.Errorf("%.300v", err)
+	}
+	if _, err := v.Get("copy"); !errs.Is(err, errs.NotFound) {
+		t.Error(err)
+	}
+	if size, _, _, err := v.Size("data"); size != 4 || err != nil {
+		t.Error(size, err)
+	}
+	v.clean(t)
+	if err := v.Remove("data", false); err != nil {
+		t.Error(err)
+	}
+	v.clean(t)
+}

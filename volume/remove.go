@@ -71,7 +71,7 @@ func (v *Volumes) remove(name string) error {
 		return err
 	}
 	v.tell("destroy", name, map[string]string{"driver": Local})
-	return os.RemoveAll(trash)
+	return state.RemoveAll(trash)
 }
 
 // unused returns Conflict when containers use the volume; of those that do not

@@ -172,7 +172,7 @@ func (v *Volumes) exchange(verb, name string, check func() error, fill func(dir 
 		return err
 	}
 	defer temp.Close()
-	defer os.RemoveAll(dir) // then with the old data
+	defer state.RemoveAll(dir) // then with the old data
 	lock, err := v.lock(name, shared)
 	if err != nil {
 		return err
@@ -248,7 +248,7 @@ func (v *Volumes) TakeSnapshot(ctx context.Context, name, snapshot string) (*Sna
 	}
 	defer lock.Close()
 	if err := v.settle(ctx, s, name, data, dir); err != nil {
-		os.RemoveAll(dir)
+		state.RemoveAll(dir)
 		if errors.Is(err, fs.ErrExist) {
 			return nil, taken
 		}
@@ -360,7 +360,7 @@ func (v *Volumes) RemoveSnapshot(name, snapshot string) error {
 	}
 	v.tell("snapshot-rm", name, map[string]string{"driver": Local, "snapshot": snapshot})
 	lock.Close() // what comes may take time, and is nobody's any more
-	return os.RemoveAll(trash)
+	return state.RemoveAll(trash)
 }
 
 // Rename gives a volume another name, under which it has its data and

@@ -267,7 +267,7 @@ func (v *Volumes) place(vol *Volume, durable bool, fill func(dir string) error) 
 		err = v.moveIn(dir, vol.Name, durable)
 	}
 	if err != nil {
-		os.RemoveAll(dir)
+		state.RemoveAll(dir)
 		lock.Close()
 		return nil, err
 	}
