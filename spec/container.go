@@ -66,7 +66,8 @@ type HostConfig struct {
 	IpcMode      string            `json:",omitempty"` // "none", "shareable", "host" or "container:ID"; empty is the container's own
 	PidMode      string            `json:",omitempty"` // "host" or "container:ID"; empty is the container's own
 	UTSMode      string            `json:",omitempty"` // "host"; empty is the container's own
-	UsernsMode   string            `json:",omitempty"` // "host" or empty, which is the same yet
+	UsernsMode   string            `json:",omitempty"` // "remap", "remap:USER" or "auto[:size=N]"; "host" and empty are none of its own
+	IDs          *IDMaps           `json:",omitempty"` // of its user namespace, as chosen at create; nil without one
 	CgroupnsMode string            `json:",omitempty"` // "host"; empty is the container's own
 	Annotations  map[string]string `json:",omitempty"`
 
