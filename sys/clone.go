@@ -36,8 +36,9 @@ type Clone struct {
 	// then not told: the child exits with 253.
 	Apart bool
 
-	// With UIDs, in a new user namespace with these maps, as its root. With
-	// UserNS, in that one, as its root. Neither goes with CloneParent.
+	// With UIDs, in a new user namespace with these maps, as its root; this does
+	// not go with CloneParent. With UserNS, in that one, as its root; the other
+	// namespaces of Flags are the host's all the same.
 	UIDs, GIDs []IDMap
 	UserNS     *os.File
 }

@@ -151,6 +151,18 @@ func SetFSIDs(uid, gid uint32) {
 	unix.RawSyscall(unix.SYS_SETFSUID, uintptr(uid), 0, 0)
 }
 
+// MakeFilesAs gives the calling thread other ids for files than root's, and
+// keeps the capabilities that this takes away: what it makes is another's, what
+// it may do is root's. It cannot be undone; the thread is to end.
+func MakeFilesAs(uid, gid uint32) error {
+	effective, permitted, err := Capget()
+	if err != nil {
+		return err
+	}
+	SetFSIDs(uid, gid)
+	return Capset(effective, permitted, 0)
+}
+
 // SetSeccomp installs a filter program, 8 bytes per instruction in the host's
 // byte order, with SECCOMP_FILTER_FLAG_* flags. Without no_new_privs it needs
 // CAP_SYS_ADMIN.

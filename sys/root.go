@@ -37,6 +37,7 @@ const (
 	MagicProc   = unix.PROC_SUPER_MAGIC
 	MagicSysfs  = unix.SYSFS_MAGIC
 	MagicTmpfs  = unix.TMPFS_MAGIC
+	MagicMqueue = 0x19800202
 )
 
 // MoveMount moves the mount at path, with all below it, onto target.

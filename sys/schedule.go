@@ -71,6 +71,13 @@ func SetLimitOf(pid, resource int, soft, hard uint64) error {
 	return wrap("prlimit", "", unix.Prlimit(pid, resource, &unix.Rlimit{Cur: soft, Max: hard}, nil))
 }
 
+// LimitOf returns one resource limit of a process.
+func LimitOf(pid, resource int) (soft, hard uint64, err error) {
+	var r unix.Rlimit
+	err = unix.Prlimit(pid, resource, nil, &r)
+	return r.Cur, r.Max, wrap("prlimit", "", err)
+}
+
 // OnThread runs f on a thread of its own, which ends with it: what f changes
 // of its thread (namespaces, cgroups) changes nothing else.
 func OnThread(f func() error) error {
