@@ -84,7 +84,19 @@ func (m *Mounter) path(d spec.Digest) string { return filepath.Join(m.dir, d.Hex
 func (m *Mounter) sweep() {
 	left, _ := filepath.Glob(filepath.Join(m.dir, "o-*"))
 	for _, dir := range left {
-		sys.Unmount(filepath.Join(dir, "m"))
+		clearMade(dir)
+	}
+}
+
+// clearMade removes a directory that an overlay was made in, and what is
+// mounted there. While anything is, nothing is deleted: it could be a
+// container's.
+func clearMade(dir string) {
+	at := filepath.Join(dir, "m")
+	if sys.Unmount(at) != nil {
+		return
+	}
+	if there, err := sys.IsMountPoint(at); err == nil && !there {
 		os.RemoveAll(dir)
 	}
 }

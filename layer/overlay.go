@@ -17,6 +17,12 @@ import (
 type OverlayOptions struct {
 	Volatile bool // never sync the upper directory: for containers that go with --rm
 	ReadOnly bool // the mount refuses writes
+
+	// UserNS is the user namespace whose ids the files are to have in the mount,
+	// and Root the host's ids for its root. On disk they have its numbers, as
+	// without it. Errors: Unsupported where a file system or the kernel cannot.
+	UserNS *os.File
+	Root   [2]uint32 // user, group
 }
 
 // maxLowers is the kernel's OVL_MAX_STACK.
@@ -55,7 +61,17 @@ func (m *Mounter) Overlay(layers []spec.Digest, upper, work string, o OverlayOpt
 			return nil, err
 		}
 	}
+	if o.UserNS != nil {
+		done, err := m.mapped(&s)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+	}
 	mnt, err := m.stack(&s)
+	if o.UserNS != nil && errors.Is(err, sys.ErrInvalid) {
+		return nil, errs.New(errs.Unsupported, "stack layers with mapped ids: %w", err).WithHint("overlayfs does that since Linux 5.19; use --userns host")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("stack %d layers: %w", len(layers), err)
 	}
@@ -143,7 +159,17 @@ func (s *stack) mount() (*os.File, error) {
 	if s.volatile() {
 		opts = append(opts, sys.Option{Key: "volatile"})
 	}
-	return sys.NewMount("overlay", s.attrs(), opts...)
+	if s.o.UserNS == nil {
+		return sys.NewMount("overlay", s.attrs(), opts...)
+	}
+	var mnt *os.File
+	err := sys.OnThread(func() (err error) {
+		if err = s.own(); err == nil {
+			mnt, err = sys.NewMount("overlay", s.attrs(), opts...)
+		}
+		return err
+	})
+	return mnt, err
 }
 
 // stackLegacy uses mount(2), whose options are one string of a page. Short
@@ -188,6 +214,9 @@ func (m *Mounter) stackLegacy(s *stack) (*os.File, error) {
 	}
 	defer f.Close()
 	err = sys.InDir(f, func() error {
+		if err := s.own(); err != nil {
+			return err
+		}
 		return sys.Mount("overlay", "m", "overlay", 0, strings.Join(opts, ","))
 	})
 	if err != nil {
