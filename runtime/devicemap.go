@@ -83,7 +83,7 @@ func mappedDevices(m spec.DeviceMapping) ([]plan.Device, error) {
 			return nil
 		}
 		if d, ok := describeDevice(fi); ok {
-			d.Path = path.Join(target, strings.TrimPrefix(at, source))
+			d.Path, d.Host = path.Join(target, strings.TrimPrefix(at, source)), at
 			all = append(all, d)
 		}
 		return nil

@@ -31,6 +31,9 @@ type Plan struct {
 	// is to find all that it starts.
 	Probe bool
 
+	// IDs are those of the container's user namespace, or nil without one.
+	IDs *spec.IDMaps
+
 	rules []deviceRule // beyond the usual ones
 
 	// Foreign is set for a container of another OCI runtime.
@@ -99,7 +102,7 @@ func makePlan(c *spec.Container) (*Plan, []string, error) {
 	if c.Path == "" {
 		return nil, nil, errs.New(errs.Invalid, "no command specified").WithHint("give one after the image's name")
 	}
-	p := &Plan{Plan: plan.Plan{
+	p := &Plan{IDs: c.Host.IDs, Plan: plan.Plan{
 		Args:       append([]string{c.Path}, c.Args...),
 		Cwd:        path.Join("/", c.Config.WorkingDir),
 		User:       c.Config.User,
@@ -156,7 +159,7 @@ func MakeExecPlan(c *spec.Container, e *spec.ExecSpec) (*ExecPlan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Plan: plan.Plan{
+	p := &Plan{IDs: c.Host.IDs, Plan: plan.Plan{
 		Args:        e.Args,
 		Cwd:         whole.Cwd,
 		User:        whole.User,

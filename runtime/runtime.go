@@ -134,6 +134,10 @@ type Namespaces struct {
 	PID, IPC    Process // first process of the container to share the namespace with; zero for none
 	Parent      string  // cgroup to be in, see spec.HostConfig.CgroupParent
 	Controllers string  // cgroup controllers that only few containers need, with commas between
+
+	// User is the user namespace to be in, that of PID and IPC if they are
+	// given; nil is the host's. It is open until the process is parked.
+	User *os.File
 }
 
 // Outlive reports whether processes of the container can outlive its first
@@ -212,6 +216,9 @@ func (r *Runtime) Park(ns Namespaces) (*Parked, error) {
 		return nil, err
 	}
 	defer sys.CloseAll([]*os.File{s.pidns, s.join})
+	if s.user = ns.User; s.user != nil {
+		s.args = append(s.args, plan.UserNS)
+	}
 	var err error
 	if s.slot, err = r.cgroups.create(ns.Parent, more); err != nil {
 		return nil, err
@@ -272,6 +279,14 @@ func (r *Runtime) Exec(target Process, pl *ExecPlan) (*Parked, error) {
 	}
 	if pl.Probe {
 		s.apart = r.cgroups.probes(target.Cgroup)
+	}
+	if pl.IDs != nil {
+		if s.user, err = OpenUserNS(target); err != nil {
+			pidfd.Close()
+			return nil, err
+		}
+		defer s.user.Close()
+		s.args = append(s.args, "0", plan.JoinUser)
 	}
 	p, err := r.spawn(s)
 	pidfd.Close()
@@ -348,12 +363,21 @@ func (r *Runtime) spawn(s spawn) (*Parked, error) {
 	defer theirs.Close()
 	s.path = sys.FdPath(r.self)
 	s.files = []*os.File{r.null, r.null, r.null, theirs, r.self}
-	if s.pidns != nil {
+	between := s.pidns != nil || s.user != nil
+	if between {
 		s.args = append([]string{"tug-init", "enter", strconv.FormatUint(uint64(s.flags), 10), strconv.Itoa(s.score)}, s.args[1:]...)
-		s.files, s.flags = append(s.files, s.pidns), sys.CloneParent
+		target := s.pidns
+		if target == nil {
+			target = r.null // there is a descriptor in this place always
+		}
+		s.files, s.flags = append(s.files, target), sys.CloneParent
 	}
 	if s.join != nil {
 		s.files = append(s.files, s.join)
+	}
+	if s.user != nil && s.target != 0 {
+		// An exec's process joins it last, when it has all else.
+		s.files, s.user = append(s.files, s.user), nil
 	}
 	pid, pidfd, err := r.spawner.do(s)
 	if err != nil {
@@ -361,7 +385,7 @@ func (r *Runtime) spawn(s spawn) (*Parked, error) {
 		return nil, err
 	}
 	p := &Parked{Process: Process{Pid: pid, Pidfd: pidfd, Cgroup: s.slot}, r: r, sock: ours}
-	if s.pidns != nil {
+	if between {
 		theirs.Close() // so that its end is seen
 		if err := p.entered(); err != nil {
 			p.Discard()
@@ -439,6 +463,11 @@ func (p *Parked) Prepare(pl *Plan, files Files) (console *os.File, warnings []st
 	}
 	if len(passed) >= sys.MaxPassedFds {
 		return nil, nil, errs.New(errs.Invalid, "too many mounts: %d", len(files.Trees))
+	}
+	if pl.IDs != nil {
+		if err := p.inUserNS(pl, &msg, files); err != nil {
+			return nil, nil, err
+		}
 	}
 	if err := plan.SendPlan(p.sock, &msg, passed...); err != nil {
 		return nil, nil, p.lost(err)

@@ -24,7 +24,11 @@ type spawn struct {
 	score  int      // exec: OOM score adjustment
 	target int      // exec: pid of that process
 	join   *os.File // pidfd of a process for tug-init, or nil
+	user   *os.File // user namespace to start in, or nil
 }
+
+// selfFd is where tug-init finds its own program.
+const selfFd = 4
 
 // spawner makes processes from one thread of its own. A child inherits its
 // parent thread's cgroups, and a thread may move itself cheaply: on cgroup v1
@@ -112,7 +116,12 @@ func InitEnv() []string {
 // serve makes one process. clean tells that the thread is back where it was.
 func (s *spawner) serve(sp spawn) (r result, clean bool) {
 	clean = true
-	c := sys.Clone{Path: sp.path, Args: sp.args, Env: InitEnv(), Files: sp.files, Flags: sp.flags}
+	c := sys.Clone{Path: sp.path, Args: sp.args, Env: InitEnv(), Files: sp.files, Flags: sp.flags, UserNS: sp.user}
+	if sp.user != nil {
+		// By descriptor, as /proc may not be for it, and with memory of its own:
+		// another's identity would make this process's undumpable.
+		c.Path, c.ExecFd, c.Apart = "", selfFd, true
+	}
 	if s.cg.v2 != "" {
 		r.pid, r.pidfd, r.err = s.cloneIntoCgroup(c, sp)
 		return r, clean

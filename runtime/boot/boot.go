@@ -19,6 +19,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -66,6 +67,8 @@ type starter struct {
 	plan   *plan.Plan
 	layout string // of the cgroups, see mountCgroups
 
+	inUserNS bool // where the host's root is nobody
+
 	hooks  func() error // before the program is executed; nil for none
 	procfs *os.File     // of our own, on which nothing can be mounted; nil where it is not needed
 
@@ -89,10 +92,10 @@ func protect(sock *os.File) {
 	}
 }
 
-// Init is `tug-init init LAYOUT [hostnet] [hostcgroup] [hostipc] [joinipc]`: it
-// becomes the first process of a container. It parks, with all done that does
-// not depend on the container, until a plan comes; it executes the program when
-// told to.
+// Init is `tug-init init LAYOUT [hostnet] [hostcgroup] [hostipc] [joinipc]
+// [userns]`: it becomes the first process of a container. It parks, with all
+// done that does not depend on the container, until a plan comes; it executes
+// the program when told to.
 func Init(args []string) int {
 	runtime.LockOSThread()
 	sock := os.NewFile(sockFd, "supervisor")
@@ -102,7 +105,7 @@ func Init(args []string) int {
 	if len(args) < 1 {
 		return 125
 	}
-	s := &starter{sock: sock, self: os.NewFile(selfFd, "tug-init"), layout: args[0]}
+	s := &starter{sock: sock, self: os.NewFile(selfFd, "tug-init"), layout: args[0], inUserNS: slices.Contains(args[1:], plan.UserNS)}
 	parkErr := park(s.layout, args[1:])
 	p, files, err := plan.ReceivePlan(sock)
 	if errors.Is(err, io.EOF) {

@@ -15,7 +15,9 @@ import (
 // being [PRESERVED [joinuser]]: it makes a process in the pid namespace of the
 // process whose pidfd it inherits, with the clone flags FLAGS, tells the
 // supervisor which it is, and ends. For an exec it joins the other namespaces
-// first, and sets the OOM score adjustment.
+// first, and sets the OOM score adjustment. When FLAGS ask for a new pid
+// namespace none is joined: this process is then in the user namespace that is
+// to own the new one, and all the others that it makes.
 //
 // It stands between the two because a process in that namespace is at the mercy
 // of a container with CAP_SYS_PTRACE, from the moment it is made: its root and
@@ -73,8 +75,10 @@ func enter(sock *os.File, args []string) (*plan.Reply, *os.File) {
 			userns = os.NewFile(uintptr(enterFd+1+preserved), "user namespace")
 		}
 	} else {
-		if err := sys.Setns(target, sys.NewPID); err != nil {
-			return failed(err), nil
+		if flags&sys.NewPID == 0 {
+			if err := sys.Setns(target, sys.NewPID); err != nil {
+				return failed(err), nil
+			}
 		}
 		if slices.Contains(args, plan.JoinIPC) {
 			own = append(own, os.NewFile(enterFd+1, "process"))

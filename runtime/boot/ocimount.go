@@ -366,7 +366,7 @@ func hostDevice(d *plan.Device) (*os.File, error) {
 		return nil, err
 	}
 	fi, err := tree.Stat()
-	if err == nil && !isDevice(fi, d) {
+	if err == nil && !d.Is(fi) {
 		err = errors.New("the host has something else under this name")
 	}
 	if err == nil {

@@ -39,16 +39,26 @@ func park(layout string, kept []string) error {
 	if err != nil {
 		return err
 	}
-	if shm != nil {
-		defer shm.Close()
+	host := &taken{shm: shm}
+	defer host.close()
+	inUserNS := slices.Contains(kept, plan.UserNS)
+	if inUserNS {
+		if err := host.take(slices.Contains(kept, plan.HostIPC)); err != nil {
+			return err
+		}
 	}
 	if err := enterEmptyRoot(); err != nil {
 		return fmt.Errorf("leave the host's mounts: %w", err)
 	}
-	if err := mountCommon(shm); err != nil {
+	if err := mountCommon(host); err != nil {
 		return err
 	}
-	if err := mountSys(layout, false); err != nil {
+	if inUserNS {
+		err = host.mountSys(layout)
+	} else {
+		err = mountSys(layout, false)
+	}
+	if err != nil {
 		return err
 	}
 	if back != nil {
@@ -178,25 +188,24 @@ func copyShm() (*os.File, error) {
 	return shm, nil
 }
 
-// mountCommon mounts /proc and /dev in the empty root. shm is a mount for
-// /dev/shm, or nil for one of the container's own.
-func mountCommon(shm *os.File) error {
+// mountCommon mounts /proc and /dev in the empty root, of what was taken along
+// from the host where it was.
+func mountCommon(host *taken) error {
 	for _, dir := range []string{"/proc", "/sys", "/dev", newRoot} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			return err
 		}
 	}
 	const noexec = sys.MsNoSuid | sys.MsNoDev | sys.MsNoExec
-	if err := sys.Mount("proc", "/proc", "proc", noexec, ""); err != nil {
+	err := attachOr(host.proc, "/proc", func() error { return sys.Mount("proc", "/proc", "proc", noexec, "") })
+	if err != nil {
 		return err
 	}
 	if err := sys.Mount("tmpfs", "/dev", "tmpfs", sys.MsNoSuid, "mode=755,size=65536k"); err != nil {
 		return err
 	}
-	for _, d := range plan.StandardDevices() {
-		if err := makeDevice(&d); err != nil {
-			return err
-		}
+	if err := host.makeDevices(); err != nil {
+		return err
 	}
 	links := [][2]string{
 		{"pts/ptmx", "/dev/ptmx"},
@@ -220,20 +229,23 @@ func mountCommon(shm *os.File) error {
 	if err := sys.Mount("devpts", "/dev/pts", "devpts", sys.MsNoSuid|sys.MsNoExec, devpts); err != nil {
 		return err
 	}
-	var err error
-	if shm != nil {
-		err = sys.AttachMount(shm, nil, "/dev/shm")
-	} else {
-		err = sys.Mount("shm", "/dev/shm", "tmpfs", noexec, "mode=1777,size=65536k")
-	}
+	err = attachOr(host.shm, "/dev/shm", func() error { return sys.Mount("shm", "/dev/shm", "tmpfs", noexec, "mode=1777,size=65536k") })
 	if err != nil {
 		return err
 	}
-	err = sys.Mount("mqueue", "/dev/mqueue", "mqueue", noexec, "")
-	if errors.Is(err, syscall.ENODEV) { // a kernel without POSIX queues
+	err = attachOr(host.mqueue, "/dev/mqueue", func() error { return sys.Mount("mqueue", "/dev/mqueue", "mqueue", noexec, "") })
+	if errors.Is(err, syscall.ENODEV) || host.noQueues && errors.Is(err, syscall.EPERM) { // a kernel, or a host, without POSIX queues
 		return os.Remove("/dev/mqueue")
 	}
 	return err
+}
+
+// attachOr puts a mount in its place or, if there is none, makes one.
+func attachOr(m *os.File, at string, mount func() error) error {
+	if m == nil {
+		return mount()
+	}
+	return sys.AttachMount(m, nil, at)
 }
 
 func makeDevice(d *plan.Device) error {
@@ -306,7 +318,7 @@ func prepareNet() error {
 	}
 	for path, value := range map[string]string{
 		"/proc/sys/net/ipv4/ip_unprivileged_port_start": "0",
-		"/proc/sys/net/ipv4/ping_group_range":           "0 2147483647",
+		"/proc/sys/net/ipv4/ping_group_range":           "0 " + strconv.FormatUint(lastGroup(), 10),
 	} {
 		err := os.WriteFile(path, []byte(value), 0)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -314,6 +326,23 @@ func prepareNet() error {
 		}
 	}
 	return nil
+}
+
+// lastGroup is the last group there is of those from 0 on.
+func lastGroup() uint64 {
+	const most = 1<<31 - 1
+	b, _ := os.ReadFile("/proc/self/gid_map")
+	var inside, outside, size, next uint64
+	for line := range strings.Lines(string(b)) {
+		if n, _ := fmt.Sscan(line, &inside, &outside, &size); n != 3 || inside != next {
+			break
+		}
+		next += size
+	}
+	if next == 0 || next > most {
+		return most
+	}
+	return next - 1
 }
 
 // maskedPaths are those of this machine.

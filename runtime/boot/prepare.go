@@ -140,20 +140,10 @@ func makeDeviceIn(root *os.File, d *plan.Device) error {
 	if serr != nil {
 		return serr
 	}
-	if isDevice(fi, d) {
+	if d.Is(fi) {
 		return nil // made by an earlier start
 	}
 	return err
-}
-
-// isDevice reports whether the file is the device d.
-func isDevice(fi os.FileInfo, d *plan.Device) bool {
-	if d.Kind == 'p' {
-		return fi.Mode()&os.ModeNamedPipe != 0
-	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	isChar := fi.Mode()&os.ModeCharDevice != 0
-	return ok && fi.Mode()&os.ModeDevice != 0 && isChar == (d.Kind == 'c') && st.Rdev == sys.DeviceNumber(d.Major, d.Minor)
 }
 
 // shown tells that the container sees all of /proc and /sys.
@@ -162,6 +152,9 @@ func (s *starter) shown() bool { return s.plan.Privileged || s.plan.Unmasked }
 // unhide replaces the masked proc by a plain one, and takes the masks off sys; a
 // privileged container gets a sys that it may change.
 func (s *starter) unhide() error {
+	if s.inUserNS {
+		return unmask()
+	}
 	if err := sys.Unmount("/proc"); err != nil {
 		return err
 	}
@@ -179,6 +172,16 @@ func (s *starter) unhide() error {
 			continue
 		}
 		// What was not there is not masked: no error.
+		if err := sys.Unmount(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unmask takes all masks off one by one: a user namespace gets no further proc.
+func unmask() error {
+	for _, path := range append(maskedPaths(), plan.ReadOnlyPaths()...) {
 		if err := sys.Unmount(path); err != nil {
 			return err
 		}

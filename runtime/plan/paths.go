@@ -9,6 +9,7 @@ const (
 	HostCgroup = "hostcgroup"
 	HostIPC    = "hostipc"
 	JoinIPC    = "joinipc" // that of the container whose first process is passed
+	UserNS     = "userns"  // it is in a user namespace of the container's, where the host's root is nobody
 )
 
 // Words in the arguments of `tug-init enter`.

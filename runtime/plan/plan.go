@@ -154,10 +154,21 @@ type Rlimit struct {
 // Device is a node, most often below /dev.
 type Device struct {
 	Path         string // absolute
+	Host         string `json:"-"` // where the host has it
 	Kind         byte   // 'c', 'b' or, of OCI's, 'p'
 	Major, Minor uint32
 	Mode         uint32
 	UID, GID     int
+}
+
+// Is reports whether the file is this device.
+func (d *Device) Is(fi os.FileInfo) bool {
+	if d.Kind == 'p' {
+		return fi.Mode()&os.ModeNamedPipe != 0
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	isChar := fi.Mode()&os.ModeCharDevice != 0
+	return ok && fi.Mode()&os.ModeDevice != 0 && isChar == (d.Kind == 'c') && st.Rdev == sys.DeviceNumber(d.Major, d.Minor)
 }
 
 // Reply answers a plan, or says why execve failed.
