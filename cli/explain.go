@@ -120,6 +120,7 @@ type containerPicture struct {
 	Limits     pictureLimits
 	Usage      *pictureUsage `json:",omitempty"` // while it runs
 	Namespaces []pictureNamespace
+	IDMappings *idMapsJSON `json:",omitempty"` // of the user namespace
 	Privileges picturePrivileges
 }
 
@@ -237,6 +238,7 @@ func toContainerPicture(x *container.Explained, img *image.Image, sheets []image
 		Process: pictureProcess{
 			Path: x.Path, Args: notNil(x.Args), User: x.Config.User, Init: x.Host.Init, Pid: x.State.Pid, Count: x.Count, Processes: notNil(x.Processes),
 		},
+		IDMappings: toIDMapsJSON(x.Host.IDs),
 		Privileges: picturePrivileges{x.Host.Privileged, notNil(runtime.CapNames(x.Caps)), x.Filtered, x.NoNewPrivs},
 	}
 	if img != nil {

@@ -108,7 +108,7 @@ func TestJSONFields(t *testing.T) {
 			"NetworkSettings.Bridge NetworkSettings.HairpinMode NetworkSettings.LinkLocalIPv6Address NetworkSettings.LinkLocalIPv6PrefixLen " +
 				"NetworkSettings.SecondaryIPAddresses NetworkSettings.SecondaryIPv6Addresses NetworkSettings.EndpointID NetworkSettings.Gateway " +
 				"NetworkSettings.GlobalIPv6Address NetworkSettings.GlobalIPv6PrefixLen NetworkSettings.IPAddress NetworkSettings.IPPrefixLen " +
-				"NetworkSettings.IPv6Gateway NetworkSettings.MacAddress Config.HealthcheckOnFailureAction Mounts[].Owner HostConfig.Mounts[].Owner",
+				"NetworkSettings.IPv6Gateway NetworkSettings.MacAddress HostConfig.IDMappings Config.HealthcheckOnFailureAction Mounts[].Owner HostConfig.Mounts[].Owner",
 		},
 		{
 			"/images/{name}/json", reflect.TypeFor[image.Inspected](),

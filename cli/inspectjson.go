@@ -107,6 +107,7 @@ type hostConfigJSON struct {
 	Tmpfs           map[string]string `json:",omitempty"`
 	UTSMode         string
 	UsernsMode      string
+	IDMappings      *idMapsJSON `json:",omitempty"` // as podman's
 	ShmSize         int64
 	Sysctls         map[string]string `json:",omitempty"`
 	Annotations     map[string]string `json:",omitempty"`
@@ -280,7 +281,7 @@ func toHostConfigJSON(c *container.Summary) hostConfigJSON {
 		LogConfig: logConfigJSON{Type: h.Log.Name(), Config: notNilMap(h.Log.Options)}, StorageOpt: h.StorageOpt, CgroupParent: h.CgroupParent, Umask: h.Umask,
 		NetworkMode: h.NetworkMode, PortBindings: map[string]any{}, RestartPolicy: restartJSON{orElse(h.Restart.Name, spec.RestartNo), h.Restart.MaximumRetryCount},
 		AutoRemove: h.AutoRemove, CapAdd: h.CapAdd, CapDrop: h.CapDrop, CgroupnsMode: orElse(h.CgroupnsMode, "private"), GroupAdd: h.GroupAdd, Sysctls: h.Sysctls, Annotations: h.Annotations,
-		DNS: []string{}, DNSOptions: []string{}, DNSSearch: []string{}, IpcMode: orElse(h.IpcMode, "private"), PidMode: h.PidMode, UTSMode: h.UTSMode, UsernsMode: h.UsernsMode,
+		DNS: []string{}, DNSOptions: []string{}, DNSSearch: []string{}, IpcMode: orElse(h.IpcMode, "private"), PidMode: h.PidMode, UTSMode: h.UTSMode, UsernsMode: h.UsernsMode, IDMappings: toIDMapsJSON(h.IDs),
 		Privileged: h.Privileged, ReadonlyRootfs: h.ReadonlyRootfs, SecurityOpt: securityOpts(h), Tmpfs: h.Tmpfs,
 		ShmSize: h.ShmSize, Runtime: orElse(h.Runtime, "tug"), Memory: h.Memory, NanoCPUs: h.NanoCPUs, PidsLimit: h.PidsLimit,
 		Devices: notNil(h.Devices), DeviceCgroupRules: h.DeviceCgroupRules, Ulimits: notNil(h.Ulimits), MaskedPaths: maskedPaths(h), ReadonlyPaths: readonlyPaths(h),

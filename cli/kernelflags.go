@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"tug/container"
 	"tug/runtime"
 	"tug/spec"
 )
@@ -33,7 +34,7 @@ func (f *kernelFlags) define(fs *pflag.FlagSet) {
 	fs.Var(&f.groups, "group-add", "Add additional groups to join")
 	fs.StringVar(&f.ipc, "ipc", "", "IPC mode to use: private (default), shareable, none, host or container:NAME")
 	fs.StringVar(&f.pid, "pid", "", "PID namespace to use: host or container:NAME")
-	fs.StringVar(&f.userns, "userns", "", "User namespace to use: host")
+	fs.StringVar(&f.userns, "userns", "", "User namespace to use: host (default), remap[:USER] or auto[:size=N]")
 	fs.StringVar(&f.uts, "uts", "", "UTS namespace to use: host")
 	fs.Var(&f.shmSize, "shm-size", "Size of /dev/shm")
 	f.sysctls.check = checkSysctl
@@ -75,11 +76,9 @@ func (f *kernelFlags) setModes(h *spec.HostConfig) error {
 	default:
 		return errors.New("--uts: invalid UTS mode")
 	}
-	switch f.userns {
-	case "", "host":
-		h.UsernsMode = f.userns
-	default:
-		return errors.New("--userns: invalid USER mode")
+	h.UsernsMode = f.userns
+	if _, _, _, err := container.ParseUserns(f.userns); err != nil {
+		return err
 	}
 	switch f.cgroupns {
 	case "", "private":

@@ -427,6 +427,9 @@ func (p *picture) namespaces(x *container.Explained) {
 		if n.ID != "" {
 			text += " (" + n.ID + ")"
 		}
+		if n.Kind == "user" && x.Host.IDs != nil {
+			text += ": " + idMapsText(x.Host.IDs)
+		}
 		p.fact(label, fmt.Sprintf("%-10s %s", words[n.Kind], text))
 		label = ""
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"tug/errs"
+	"tug/spec"
 	"tug/sys"
 )
 
@@ -35,8 +36,8 @@ func (r *Root) CopyIn(ctx context.Context, dir string, in io.Reader, owners bool
 	if !r.running {
 		defer os.Remove(r.c.path(r.s.ID, fileSize))
 	}
-	u := &unpacker{ctx: ctx, root: r.root, base: f.Path, owners: owners, chown: true}
-	if err := u.all(in); err != nil {
+	u := &unpacker{ctx: ctx, root: r.root, base: f.Path, owners: owners, chown: true, ids: r.ids()}
+	if err := r.asRoot(func() error { return u.all(in) }); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -67,9 +68,10 @@ type unpacker struct {
 	root    *os.File
 	base    string
 	noLinks bool
-	owners  bool // take the tar's
-	chown   bool // else leave them
-	whole   bool // the directory itself, too, and access control lists
+	owners  bool         // take the tar's
+	chown   bool         // else leave them
+	whole   bool         // the directory itself, too, and access control lists
+	ids     *spec.IDMaps // the container's, where they have to be made the host's
 	dirs    []unpackedDir
 	top     *tar.Header // of the directory itself
 }
@@ -139,6 +141,9 @@ func (u *unpacker) member(h *tar.Header, data io.Reader) error {
 	}
 	if err != nil || name == "." {
 		return err // that directory is there and stays as it is
+	}
+	if _, _, err := u.owner(h); err != nil {
+		return err
 	}
 	dir, err := u.parent(name)
 	if err != nil {
@@ -257,17 +262,21 @@ func (u *unpacker) special(dir *os.File, base string, h *tar.Header) error {
 }
 
 // owner returns whom a member is to belong to.
-func (u *unpacker) owner(h *tar.Header) (uid, gid uint32) {
-	if !u.owners {
-		return 0, 0
+func (u *unpacker) owner(h *tar.Header) (uid, gid uint32, err error) {
+	if u.owners {
+		uid, gid = uint32(h.Uid), uint32(h.Gid)
 	}
-	return uint32(h.Uid), uint32(h.Gid)
+	return toHost(u.ids, uid, gid)
 }
 
 // named sets owner and time of what cannot be opened.
 func (u *unpacker) named(dir *os.File, base string, h *tar.Header) error {
-	if uid, gid := u.owner(h); u.chown {
-		if err := sys.ChownAt(dir, base, uid, gid); err != nil {
+	if u.chown {
+		uid, gid, err := u.owner(h)
+		if err == nil {
+			err = sys.ChownAt(dir, base, uid, gid)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -282,8 +291,12 @@ func (u *unpacker) wanted(name string) bool {
 // dress sets owner, attributes, permissions and time, in the order in which
 // none takes another away.
 func (u *unpacker) dress(f *os.File, h *tar.Header) error {
-	if uid, gid := u.owner(h); u.chown {
-		if err := f.Chown(int(uid), int(gid)); err != nil {
+	if u.chown {
+		uid, gid, err := u.owner(h)
+		if err == nil {
+			err = f.Chown(int(uid), int(gid))
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -291,6 +304,9 @@ func (u *unpacker) dress(f *os.File, h *tar.Header) error {
 		name, ok := strings.CutPrefix(key, "SCHILY.xattr.")
 		if !ok || ownAttr(name) || !u.wanted(name) {
 			continue
+		}
+		if name == fileCaps {
+			value = capsToHost(u.ids, value)
 		}
 		if err := sys.SetXattr(f, name, []byte(value)); err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
 			return err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tug/errs"
+	"tug/spec"
 	"tug/sys"
 )
 
@@ -24,7 +25,7 @@ func (r *Root) CopyOut(ctx context.Context, p, as string, w io.Writer) error {
 	d, err := sys.OpenIn(r.root, dir, sys.OPath|sys.ODirectory, false)
 	if err == nil {
 		defer d.Close()
-		err = pack(ctx, d, base, as, w)
+		err = pack(ctx, d, base, as, w, r.ids())
 	}
 	if err != nil {
 		if ctx.Err() != nil {
@@ -56,13 +57,14 @@ func Pack(ctx context.Context, p string, follow bool, as string, w io.Writer) er
 		return err
 	}
 	defer d.Close()
-	return pack(ctx, d, base, as, w)
+	return pack(ctx, d, base, as, w, nil)
 }
 
 // pack writes base in dir as a tar. What is opened is opened once, by its name
 // in an open directory; who exchanges names meanwhile gets what he put there.
-func pack(ctx context.Context, dir *os.File, base, as string, w io.Writer) error {
-	k := &packer{ctx: ctx, w: tar.NewWriter(w), first: map[fileID]string{}}
+// Owners are made the container's where ids are given.
+func pack(ctx context.Context, dir *os.File, base, as string, w io.Writer, ids *spec.IDMaps) error {
+	k := &packer{ctx: ctx, w: tar.NewWriter(w), first: map[fileID]string{}, ids: ids}
 	place, err := sys.OpenPathAt(dir, base)
 	if err != nil {
 		return err
@@ -78,6 +80,7 @@ type packer struct {
 	exact bool // times to the nanosecond; Docker's cp has seconds
 	w     *tar.Writer
 	first map[fileID]string
+	ids   *spec.IDMaps
 }
 
 // add writes what place is and closes it.
@@ -95,6 +98,13 @@ func (k *packer) add(place *os.File, name string) error {
 	}
 	if !k.exact {
 		f.Mtime = f.Mtime.Truncate(time.Second)
+	}
+	if k.ids != nil {
+		f.UID, _ = spec.Inside(k.ids.UIDs, f.UID)
+		f.GID, _ = spec.Inside(k.ids.GIDs, f.GID)
+		if caps, ok := f.Xattrs[fileCaps]; ok {
+			f.Xattrs[fileCaps] = capsToContainer(k.ids, caps)
+		}
 	}
 	h := headerOf(name, f)
 	kind := st.Mode & syscall.S_IFMT

@@ -204,7 +204,7 @@ func (s *Starter) RootFS(id string) (*os.File, error) {
 	if ctr.State.Status == spec.StatusRunning {
 		return nil, errs.New(errs.Conflict, "container %s is running", ctr.Name)
 	}
-	root, err := s.overlay(&ctr.Container)
+	root, err := s.overlay(&ctr.Container, nil)
 	if err != nil || len(ctr.Mounts) == 0 {
 		return root, err
 	}
@@ -216,7 +216,7 @@ func (s *Starter) RootFS(id string) (*os.File, error) {
 // whole, which is mounted nowhere. Mounts can only be put onto what is attached:
 // that happens in a mount namespace that ends with this function.
 func (s *Starter) withMounts(ctr *spec.Container, root *os.File) (whole *os.File, err error) {
-	trees, err := s.trees(ctr, root)
+	trees, err := s.trees(ctr, root, nil)
 	defer sys.CloseAll(trees)
 	defer s.dropVolumes(ctr)
 	if err != nil {

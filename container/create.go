@@ -69,6 +69,11 @@ func (c *Containers) Create(ctx context.Context, req Request, img *image.Image) 
 	if err := setRuntime(ctr); err != nil {
 		return nil, err
 	}
+	chosen, err := c.chooseIDs(&ctr.Host)
+	if err != nil {
+		return nil, err
+	}
+	defer chosen()
 	release, err := c.takeName(ctr, req.Name)
 	if err != nil {
 		return nil, err

@@ -373,7 +373,7 @@ func asksHost(h *spec.HostConfig, kind string) bool {
 	case "cgroup":
 		return h.CgroupnsMode == "host"
 	}
-	return kind == "user" // there is no remapping yet
+	return kind == "user" && h.IDs == nil
 }
 
 func asksOther(h *spec.HostConfig, kind, id string) bool {

@@ -101,12 +101,16 @@ func (s *Starter) launch(id string, name func(*Summary, *startRecord) (superviso
 	if err := s.join(&l.Namespaces, &ctr.Host); err != nil {
 		return nil, err
 	}
+	if l.Namespaces.User, err = s.userNS(&l.Namespaces, ctr.Host.IDs); err != nil {
+		return nil, err
+	}
 	letGo, err := s.holdVolumes(&ctr.Container)
 	if err != nil {
+		sys.CloseAll([]*os.File{l.Namespaces.User})
 		return nil, err
 	}
 	if err := s.mount(l, &ctr.Container); err != nil {
-		sys.CloseAll(append(l.Files.Trees, l.Files.RootFS))
+		sys.CloseAll(append(l.Files.Trees, l.Files.RootFS, l.Namespaces.User))
 		letGo()
 		return nil, err
 	}
@@ -114,14 +118,17 @@ func (s *Starter) launch(id string, name func(*Summary, *startRecord) (superviso
 	return l, nil
 }
 
-// overlay makes a container's root file system.
-func (s *Starter) overlay(ctr *spec.Container) (*os.File, error) {
+// overlay makes a container's root file system, with the ids of a user
+// namespace if it is for one.
+func (s *Starter) overlay(ctr *spec.Container, userns *os.File) (*os.File, error) {
 	tighten, err := s.loosen(ctr)
 	if err != nil {
 		return nil, err
 	}
 	defer tighten()
-	f, err := s.Mounter.Overlay(ctr.Layers, s.path(ctr.ID, dirUpper), s.path(ctr.ID, dirWork), layer.OverlayOptions{Volatile: ctr.Host.AutoRemove})
+	o := mappedFor(ctr, userns)
+	o.Volatile = ctr.Host.AutoRemove
+	f, err := s.Mounter.Overlay(ctr.Layers, s.path(ctr.ID, dirUpper), s.path(ctr.ID, dirWork), o)
 	if err != nil {
 		return nil, fmt.Errorf("mount the root file system of %s: %w", ctr.Name, noSpace(err))
 	}
@@ -131,25 +138,41 @@ func (s *Starter) overlay(ctr *spec.Container) (*os.File, error) {
 // mount makes the root file system and the trees that are bound into it.
 func (s *Starter) mount(l *supervisor.Launch, ctr *spec.Container) error {
 	var err error
-	if l.Files.RootFS, err = s.overlay(ctr); err != nil {
+	userns := l.Namespaces.User
+	if l.Files.RootFS, err = s.overlay(ctr, userns); err != nil {
 		return err
 	}
 	for _, name := range bound {
 		if covered(ctr, "/etc/"+name) {
 			continue
 		}
-		tree, err := sys.CloneTree(nil, s.path(ctr.ID, name), false)
+		tree, err := s.boundTree(s.path(ctr.ID, name), userns)
 		if err != nil {
 			return fmt.Errorf("bind %s of %s: %w", name, ctr.Name, err)
 		}
 		l.Files.Trees = append(l.Files.Trees, tree)
 		l.Plan.Bind("/etc/"+name, false)
 	}
+	if userns != nil {
+		trees, err := l.Plan.BindDevices()
+		l.Files.Trees = append(l.Files.Trees, trees...)
+		if err != nil {
+			return err
+		}
+	}
 	if err := s.attach(l, ctr); err != nil {
 		return err
 	}
 	l.Plan.SortMounts()
 	return nil
+}
+
+// boundTree is a file as it is bound into a container.
+func (s *Starter) boundTree(path string, userns *os.File) (*os.File, error) {
+	if userns != nil {
+		return layer.MappedTree(path, userns)
+	}
+	return sys.CloneTree(nil, path, false)
 }
 
 // covered reports whether the user mounts something at target.

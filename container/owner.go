@@ -19,7 +19,7 @@ import (
 // mapOwner shows the files of a tree's owner as somebody else's in the
 // container, and the other way round; nobody else's change, so that no file
 // gets an owner that the container cannot name. On disk all stay as they are.
-func (s *Starter) mapOwner(tree *os.File, m *spec.Mount, ctr *spec.Container, rootfs *os.File) error {
+func (s *Starter) mapOwner(tree *os.File, m *spec.Mount, ctr *spec.Container, rootfs, userns *os.File) error {
 	uid, gid, ok := spec.OwnerIDs(m.Owner)
 	if !ok {
 		var err error
@@ -28,18 +28,21 @@ func (s *Starter) mapOwner(tree *os.File, m *spec.Mount, ctr *spec.Container, ro
 		}
 	}
 	ownUID, ownGID, err := sys.OwnerOf(tree)
+	if err == nil && userns != nil {
+		uid, gid, err = toHost(ctr.Host.IDs, uid, gid)
+	}
 	if err != nil {
 		return err
 	}
 	if uid == ownUID && gid == ownGID {
 		return nil
 	}
-	userns, err := s.Runtime.UserNS(swapped(ownUID, uid), swapped(ownGID, gid))
+	swap, err := s.Runtime.UserNS(swapped(ownUID, uid), swapped(ownGID, gid))
 	if err != nil {
 		return err
 	}
-	defer userns.Close()
-	err = sys.MapTree(tree, userns, !m.NonRecursive)
+	defer swap.Close()
+	err = sys.MapTree(tree, swap, !m.NonRecursive)
 	switch {
 	case errors.Is(err, syscall.EINVAL):
 		return errs.New(errs.Unsupported, "mount %s: the file system of %s, or one mounted below it, cannot show other owners (idmapped mounts) on this kernel", m.Target, cmp.Or(m.Source, m.Volume)).

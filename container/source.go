@@ -23,7 +23,7 @@ func (s *Starter) attach(l *supervisor.Launch, ctr *spec.Container) error {
 	if len(ctr.Mounts) == 0 {
 		return nil
 	}
-	trees, err := s.trees(ctr, l.Files.RootFS)
+	trees, err := s.trees(ctr, l.Files.RootFS, l.Namespaces.User)
 	for i, m := range ctr.Mounts {
 		if i < len(trees) && trees[i] != nil {
 			l.Files.Trees = append(l.Files.Trees, trees[i])
@@ -59,8 +59,9 @@ func (s *Starter) holdVolumes(ctr *spec.Container) (release func(), err error) {
 }
 
 // trees makes a detached mount for each of a container's mounts, nil for a
-// tmpfs. On error it returns those that it has made.
-func (s *Starter) trees(ctr *spec.Container, rootfs *os.File) ([]*os.File, error) {
+// tmpfs. On error it returns those that it has made. userns is the container's,
+// or nil.
+func (s *Starter) trees(ctr *spec.Container, rootfs, userns *os.File) ([]*os.File, error) {
 	all := make([]*os.File, len(ctr.Mounts))
 	var host []int // to be looked up in the host's mounts
 	for i := range ctr.Mounts {
@@ -69,7 +70,7 @@ func (s *Starter) trees(ctr *spec.Container, rootfs *os.File) ([]*os.File, error
 		case spec.MountBind:
 			host = append(host, i)
 		case spec.MountImage:
-			all[i], err = s.imageTree(m)
+			all[i], err = s.imageTree(m, mappedFor(ctr, userns))
 		case spec.MountVolume:
 			var root *os.File
 			if root, err = s.sharedRoot(m.Volume, ctr.ID); root == nil && err == nil {
@@ -99,10 +100,10 @@ func (s *Starter) trees(ctr *spec.Container, rootfs *os.File) ([]*os.File, error
 		}
 	}
 	for i, m := range ctr.Mounts {
-		if all[i] == nil || m.Owner == "" {
+		if all[i] == nil {
 			continue
 		}
-		if err := s.mapOwner(all[i], &m, ctr, rootfs); err != nil {
+		if err := s.mapMount(all[i], &m, ctr, rootfs, userns); err != nil {
 			return all, mountError(&m, err)
 		}
 	}
@@ -199,8 +200,9 @@ func nameOf(m *spec.Mount) string {
 
 // imageTree makes the mount of an image's file system. What is in it can only be
 // looked up once it is attached: in a mount namespace that ends with that.
-func (s *Starter) imageTree(m *spec.Mount) (tree *os.File, err error) {
-	root, err := s.Mounter.Overlay(m.Layers, "", "", layer.OverlayOptions{ReadOnly: true})
+func (s *Starter) imageTree(m *spec.Mount, o layer.OverlayOptions) (tree *os.File, err error) {
+	o.ReadOnly = true
+	root, err := s.Mounter.Overlay(m.Layers, "", "", o)
 	if err != nil || m.Subpath == "" {
 		return root, err
 	}

@@ -105,17 +105,24 @@ func MappedTree(path string, userns *os.File) (*os.File, error) {
 		return nil, err
 	}
 	if err = sys.MakePrivate(tree); err == nil {
-		err = sys.MapTree(tree, userns, false)
-	}
-	if errors.Is(err, sys.ErrInvalid) {
-		err = errs.New(errs.Unsupported, "map the ids of files in %s: the file system there (%s) or this kernel has no idmapped mounts", path, fsName(tree)).
-			WithHint("use --userns host, or a store on ext4, xfs or btrfs")
+		err = MapTree(tree, path, userns, false)
 	}
 	if err != nil {
 		tree.Close()
 		return nil, err
 	}
 	return tree, nil
+}
+
+// MapTree gives the files of a detached mount, which lies at path, the ids of a
+// user namespace; recursive those of mounts below, too.
+func MapTree(tree *os.File, path string, userns *os.File, recursive bool) error {
+	err := sys.MapTree(tree, userns, recursive)
+	if errors.Is(err, sys.ErrInvalid) {
+		return errs.New(errs.Unsupported, "map the ids of files in %s: the file system there (%s) or this kernel has no idmapped mounts", path, fsName(tree)).
+			WithHint("use --userns host, or a store on ext4, xfs or btrfs")
+	}
+	return err
 }
 
 // fsName is the name of a file system that people may have a store on.

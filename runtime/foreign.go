@@ -124,6 +124,7 @@ func CheckForeign(c *spec.Container) error {
 		{c.Box, "tug-box as the program"},
 		{!slices.Contains([]string{"", "none", "host"}, c.Host.NetworkMode), "--network " + c.Host.NetworkMode},
 		{strings.HasPrefix(c.Host.PidMode, spec.JoinPrefix), "--pid container:"},
+		{!slices.Contains([]string{"", "host"}, c.Host.UsernsMode), "--userns " + c.Host.UsernsMode},
 		{strings.HasPrefix(c.Host.IpcMode, spec.JoinPrefix), "--ipc container:"},
 	} {
 		if f.asked {

@@ -203,7 +203,7 @@ func (s *Supervisor) run(p *procIO, parked *runtime.Parked, record func() error)
 // closeUnused closes the launch's descriptors after the start: the process has
 // its own, only the root file system's is kept by the procIO.
 func closeUnused(l *Launch, err *error) {
-	sys.CloseAll(l.Files.Trees)
+	sys.CloseAll(append(l.Files.Trees, l.Namespaces.User))
 	if *err != nil && l.Files.RootFS != nil {
 		l.Files.RootFS.Close()
 	}
