@@ -216,7 +216,8 @@ func TestExecIsSpiedUpon(t *testing.T) {
 	if err := os.WriteFile(marker, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, flags := range [][]string{nil, args("--cap-add", "SYS_PTRACE"), args("-u", "1000")} {
+	g.withSubIDs()
+	for _, flags := range [][]string{nil, args("--cap-add", "SYS_PTRACE"), args("-u", "1000"), args("--userns", "remap", "--cap-add", "SYS_PTRACE")} {
 		what := strings.Join(append(args("spy"), flags...), " ")
 		g.ok(append(append(args("run", "-d", "--name", "spy"), flags...), name, "/spy", "watch", marker)...)
 		var wg sync.WaitGroup
