@@ -420,3 +420,44 @@ func TestUsernsFileSystem(t *testing.T) {
 	}
 	same(t, "left", g.ok("ps", "-aq"), "")
 }
+
+// A volume's files have the container's ids on disk, whoever uses it; what is
+// the host's stays the host's, and nobody's in the container.
+func TestCoreUsernsMounts(t *testing.T) {
+	t.Parallel()
+	g := newUserns(t)
+	remap := func(flags ...string) []string { return append(args("run", "--rm", "--userns", "remap"), flags...) }
+	sh := func(a []string, script string) string {
+		t.Helper()
+		return g.ok(append(a, image, "sh", "-c", script)...)
+	}
+
+	sh(remap("-v", "data:/data"), "echo x > /data/root; echo y > /data/alice; chown 1000:100 /data/alice")
+	const look = "stat -c '%n %u:%g' /data/*; cat /data/root"
+	want := "/data/alice 1000:100\n/data/root 0:0\nx"
+	same(t, "with the same", sh(remap("-v", "data:/data:ro"), look+"; (echo z > /data/root) 2>/dev/null || true"), want)
+	same(t, "without", sh(args("run", "--rm", "-v", "data:/data"), look+"; echo b > /data/plain"), want)
+	same(t, "with others", sh(args("run", "--rm", "--userns", "auto", "-v", "data:/data"), "cat /data/plain; rm /data/plain; stat -c %u:%g /data /data/alice"), "b\n0:0\n1000:100")
+	data := g.ok("volume", "inspect", "-f", "{{.Mountpoint}}", "data")
+	same(t, "on disk", fmt.Sprint(owner(t, data+"/root"), owner(t, data+"/alice")), "[0 0] [1000 100]")
+
+	host := filepath.Join(g.dir, "host")
+	if err := os.MkdirAll(host, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	own := filepath.Join(host, "own")
+	for path, id := range map[string]int{filepath.Join(host, "secret"): 0, own: remapBase + 5} {
+		if err := os.WriteFile(path, []byte("s\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(path, id, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	same(t, "a directory of the host", sh(remap("-v", host+":/h"), "stat -c '%n %u:%g' /h/*; cat /h/own; cat /h/secret 2>/dev/null || echo denied; (touch /h/new || chown 0 /h/secret) 2>/dev/null || echo denied"),
+		"/h/own 5:5\n/h/secret 65534:65534\ns\ndenied\ndenied")
+	same(t, "for its user", sh(remap("--mount", "type=bind,src="+host+",dst=/h,owner=0:0"), "cat /h/secret; touch /h/new; stat -c %u:%g /h/new"), "s\n0:0")
+	same(t, "on the host", fmt.Sprint(owner(t, host+"/new")), "[0 0]")
+	same(t, "an image", sh(remap("--mount", "type=image,src="+image+",dst=/i"), "stat -c %u:%g /i/bin /i/home/alice; touch /i/x 2>/dev/null || echo denied"), "0:0\n1000:1000\ndenied")
+	g.fails(125, append(remap("-v", "data:/data:U"), image, "true"), "owner= and U do not go with --userns for a volume")
+}
