@@ -329,6 +329,7 @@ func TestCoreUsernsRefused(t *testing.T) {
 		"cannot share the host's cgroup namespace when user namespaces are enabled":                  args("remap", "--cgroupns", "host"),
 		"--userns auto: IDs of its own do not go with the namespaces of another":                     args("auto", "--pid", "container:up"),
 		"cannot share namespaces of container plain, which has another user namespace":               args("remap", "--ipc", "container:plain"),
+		"--runtime runc: --userns remap works with tug's own runtime only":                           args("remap", "--runtime", "runc"),
 		"--userns: invalid USER mode":                                                                args("keep-id"),
 		"--userns: invalid size 5; a container needs 100 IDs at least":                               args("auto:size=5"),
 		"user tester has no subordinate IDs in ":                                                     args("remap:tester"),
