@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -265,5 +266,45 @@ func TestMountRaces(t *testing.T) {
 	g.ok("rm", "-f", "racer")
 	if entries, err := os.ReadDir(secret); err != nil || len(entries) != 2 {
 		t.Errorf("%s: %v, %v", secret, entries, err)
+	}
+}
+
+// A create that is killed while it fills a volume leaves it whole or not at all.
+func TestVolumeCopyKilled(t *testing.T) {
+	t.Parallel()
+	g := newTug(t)
+	g.ok("load", "-q", "-i", coreFile(t, "zoo.tar"))
+	start := time.Now()
+	g.ok("create", "-v", "whole:/zoo", "zoo:test", "true")
+	took := time.Since(start)
+	want, err := fixture.Tree(g.data("whole"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[bool]int{}
+	for n := range rounds(6, 3) {
+		name := fmt.Sprint("killed", n)
+		cmd := g.command(t.Context(), "create", "--name", name, "-v", name+":/zoo", "zoo:test", "true")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(took * time.Duration(n+1) / 6)
+		cmd.Process.Kill()
+		cmd.Wait()
+		got, err := fixture.Tree(g.data(name))
+		seen[err == nil]++
+		if err == nil {
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("killed at moment %d: %s", n, diff)
+			}
+		} else if !os.IsNotExist(err) {
+			t.Error(err)
+		}
+	}
+	t.Logf("volumes that were not there %d times, and whole %d times", seen[false], seen[true])
+	g.ok("create", "-v", "killed0:/zoo", "zoo:test", "true")
+	got, err := fixture.Tree(g.data("killed0"))
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("afterwards: %v %s", err, diff)
 	}
 }
