@@ -204,6 +204,7 @@ func TestForeignRefused(t *testing.T) {
 	for want, change := range map[string]func(*spec.Container){
 		"--pid container:": func(c *spec.Container) { c.Host.PidMode = "container:x" },
 		"--ipc container:": func(c *spec.Container) { c.Host.IpcMode = "container:x" },
+		"--userns own":     func(c *spec.Container) { c.Host.UsernsMode = "own" },
 		"--network own":    func(c *spec.Container) { c.Host.NetworkMode = "own" },
 		"rslave of /m":     func(c *spec.Container) { c.Mounts = []spec.Mount{{Target: "/m", Propagation: "rslave"}} },
 		"tug-box":          func(c *spec.Container) { c.Box = true },

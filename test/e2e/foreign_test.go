@@ -68,6 +68,51 @@ func TestRuntimeRun(t *testing.T) {
 	})
 }
 
+// What depends on the kernel, with nothing but tug.
+func TestCoreRuntime(t *testing.T) {
+	t.Parallel()
+	g := newBusybox(t)
+	rt := filepath.Join(t.TempDir(), "tug-oci")
+	program, err := exec.LookPath(g.path)
+	if err == nil {
+		program, err = filepath.Abs(program)
+	}
+	if err == nil {
+		err = os.Symlink(program, rt)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := g.do(strings.NewReader("typed\n"), "run", "--rm", "-i", "--runtime", rt, "-u", "alice", "--tmpfs", "/t", "-v", "vol:/v", image, "sh", "-c", "cat; id -un; touch /t/x; exit 7")
+	if r.code != 7 || r.stdout != "typed\nalice\n" || r.stderr != "" {
+		t.Errorf("%v", r)
+	}
+	g.fails(127, args("run", "--rm", "--runtime", rt, image, "no-such-program"), "no-such-program")
+	g.ok("run", "-d", "--name", "box", "-m", "64m", "--pids-limit", "50", "--runtime", rt, image, "sleep", "1000")
+	g.fails(3, args("exec", "box", "sh", "-c", "exit 3"))
+	limit := "/sys/fs/cgroup/memory/memory.limit_in_bytes"
+	if onV2() {
+		limit = "/sys/fs/cgroup/memory.max"
+	}
+	same(t, "limit", g.ok("exec", "box", "cat", limit), "67108864")
+	g.ok("update", "-m", "96m", "--memory-swap", "200m", "box")
+	same(t, "limit after update", g.ok("exec", "box", "cat", limit), "100663296")
+	if r := g.do(nil, "exec", "box", "sh", "-c", "mknod /tmp/d b 7 0 && cat /tmp/d"); r.code == 0 || !strings.Contains(r.stderr, "not permitted") {
+		t.Errorf("a device of the host's: %v", r)
+	}
+	g.ok("pause", "box")
+	same(t, "paused", g.ok("inspect", "-f", "{{.State.Status}}", "box"), "paused")
+	g.ok("unpause", "box")
+	_, supervisor := g.resident()
+	_ = syscall.Kill(supervisor, syscall.SIGKILL)
+	same(t, "exec", g.ok("exec", "box", "echo", "here"), "here")
+	g.ok("kill", "box")
+	same(t, "exit code", g.ok("wait", "box"), "137")
+	if left := g.bundles(); len(left) != 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
 func TestRuntimeMounts(t *testing.T) {
 	eachRuntime(t, func(t *testing.T, g *tug, rt string) {
 		dir := t.TempDir()

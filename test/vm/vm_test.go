@@ -38,7 +38,7 @@ const timeout = 1500 * time.Second
 var suites = []struct{ pkg, run string }{
 	{"runtime", "."},
 	{"layer", "Test(Kinds|Whiteouts|EmptyLayers|StoredForAnotherBackend|DressRoot)$"},
-	{"test/e2e", "TestCore(Binds|BindsOfMounts|BindOwner|VolumeOfTmpfs|MountImage|Load|Tree|Config|Exec|ExecConfined|ExitCodes|Hello|Init|Killed|Lifecycle|Limits|LimitKept|StorageLimitXFS|StorageLimitExt4|CgroupParent|Privileged|HostileCgroup|Stdio|Signals|Storage|Terminal|OCI|Userns|UsernsShared|UsernsEscapes|NothingLeft)$"},
+	{"test/e2e", "TestCore(Binds|BindsOfMounts|BindOwner|VolumeOfTmpfs|MountImage|Load|Tree|Config|Exec|ExecConfined|ExitCodes|Hello|Init|Killed|Lifecycle|Limits|LimitKept|StorageLimitXFS|StorageLimitExt4|CgroupParent|Privileged|HostileCgroup|Stdio|Signals|Storage|Terminal|OCI|Runtime|Userns|UsernsShared|UsernsEscapes|NothingLeft)$"},
 }
 
 func boot(t *testing.T, series string) {
