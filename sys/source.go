@@ -3,7 +3,6 @@ package sys
 import (
 	"errors"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,7 +14,7 @@ func InMounts(ns *os.File, f func() error) error {
 	if ns == nil {
 		return f()
 	}
-	return apart(func() error {
+	return OnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
 			return wrap("unshare", "", err)
 		}
@@ -29,7 +28,7 @@ func InMounts(ns *os.File, f func() error) error {
 // InOwnMounts runs f on a thread of its own in a new mount namespace, a copy of
 // this process's that nothing propagates from or to and that ends with f.
 func InOwnMounts(f func() error) error {
-	return apart(func() error {
+	return OnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 			return wrap("unshare", "", err)
 		}
@@ -38,16 +37,6 @@ func InOwnMounts(f func() error) error {
 		}
 		return f()
 	})
-}
-
-// apart runs f on a thread that ends with it.
-func apart(f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		done <- f()
-	}()
-	return <-done
 }
 
 // OpenPlace is OpenPath for a path below dir that must not lead out of it: by
