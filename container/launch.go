@@ -223,6 +223,11 @@ func (s *Starter) describeExec(id string, e *spec.ExecSpec) (*supervisor.ExecLau
 // the start's back: a power failure in that moment leaves the state before.
 func (s *Starter) Began(run supervisor.Run, p runtime.Process) error {
 	if last, err := s.startRecord(run.ID); err == nil && last.Token == run.Token {
+		// Who wrote that was killed, perhaps before it told of it. Readers of
+		// events pass on one of two.
+		if time.Since(last.At) < time.Minute {
+			s.began(run, last.At)
+		}
 		return nil
 	}
 	r := startRecord{Run: run.Number, Token: run.Token, At: time.Now().UTC(), Pid: p.Pid, Start: p.StartTicks, Boot: bootID(), Cgroup: p.Cgroup, Restarts: run.Restarts, Wait: run.Delay}

@@ -164,8 +164,8 @@ func TestSegments(t *testing.T) {
 	}
 }
 
-// A supervisor that is killed between telling of an end and forgetting it has
-// its successor tell it again.
+// A supervisor that is killed between telling of a beginning or an end and noting
+// that it did has its successor tell it again.
 func TestTwice(t *testing.T) {
 	l := Open(t.TempDir(), "tug")
 	for _, e := range []Event{
@@ -174,12 +174,15 @@ func TestTwice(t *testing.T) {
 		{ID: "a", Action: "die", Run: 1},
 		{ID: "b", Action: "die", Run: 1},
 		{ID: "a", Action: "start", Run: 2},
+		{ID: "a", Action: "start", Run: 2},
 		{ID: "a", Action: "die", Run: 2},
+		{ID: "a", Action: "destroy"},
+		{ID: "a", Action: "start", Run: 2},
 	} {
 		e.Type = Container
 		l.Add(e)
 	}
-	if got := read(t, l, Query{Since: time.Now().Add(-time.Hour)}); !slices.Equal(got, []string{"start", "die", "die", "start", "die"}) {
+	if got := read(t, l, Query{Since: time.Now().Add(-time.Hour)}); !slices.Equal(got, []string{"start", "die", "die", "start", "die", "destroy", "start"}) {
 		t.Errorf("%q", got)
 	}
 }

@@ -31,7 +31,7 @@ type Query struct {
 // done. It returns the first error of emit.
 func (l *Log) Read(ctx context.Context, q Query, emit func(*Event) error) error {
 	now := time.Now()
-	r := &reader{dir: l.dir, q: q, emit: emit, ends: map[string]int{}}
+	r := &reader{dir: l.dir, q: q, emit: emit, runs: map[ofRun]int{}}
 	defer r.close()
 	if q.Since.IsZero() {
 		r.q.Since = now
@@ -57,7 +57,7 @@ type reader struct {
 	f    *os.File
 	part []byte // a line whose end is not written yet
 	buf  []byte
-	ends map[string]int // by container: the run whose end was passed on
+	runs map[ofRun]int // the run of which it was passed on last
 }
 
 // follow reads what is there and then what comes, until ctx is done.
@@ -183,19 +183,25 @@ func (r *reader) line(b []byte) error {
 	return r.emit(&e)
 }
 
-// twice reports whether the end of a container's run comes again.
+// ofRun is the beginning or the end of a container's runs.
+type ofRun struct{ id, action string }
+
+// twice reports whether the beginning or the end of a container's run comes
+// again.
 func (r *reader) twice(e *Event) bool {
-	if e.Type != Container || e.Run == 0 {
+	if e.Type != Container || e.Run == 0 && e.Action != "destroy" {
 		return false
 	}
 	switch e.Action {
-	case "die":
-		if r.ends[e.ID] == e.Run {
+	case "start", "die":
+		of := ofRun{e.ID, e.Action}
+		if r.runs[of] == e.Run {
 			return true
 		}
-		r.ends[e.ID] = e.Run
+		r.runs[of] = e.Run
 	case "destroy":
-		delete(r.ends, e.ID)
+		delete(r.runs, ofRun{e.ID, "start"})
+		delete(r.runs, ofRun{e.ID, "die"})
 	}
 	return false
 }
