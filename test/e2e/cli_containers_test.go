@@ -33,7 +33,7 @@ func TestCLIUsage(t *testing.T) {
 		"run -m x y":         {125, `tug: invalid argument "x" for "-m, --memory" flag: invalid size: 'x'; see 'tug run --help'`},
 		"run -m 5m x":        {125, "tug: Minimum memory limit allowed is 6MB"},
 		"run -p 80:80 x":     {125, "tug: run --publish is not there yet"},
-		"create -v /a:/b x":  {125, "tug: create --volume is not there yet"},
+		"create --gpus 1 x":  {125, "tug: create --gpus is not there yet"},
 		"run --pull nope x":  {125, `tug: invalid pull option: 'nope': must be one of "always", "missing" or "never"`},
 		"run -it x":          {1, "tug: the input device is not a TTY"},
 		"run -d -a stdout x": {1, "tug: conflicting options: cannot specify both --attach and --detach"},

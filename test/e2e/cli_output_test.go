@@ -151,7 +151,7 @@ func TestCLIInspect(t *testing.T) {
 	r = g.fails(1, args("inspect", "--type", "image", "box"), "box")
 	same(t, "nothing found", r.stdout, "[]\n")
 	g.fails(1, args("inspect", "--type", "container", image), image)
-	g.fails(1, args("inspect", "--type", "volume", "box"), "volume", "not there yet")
+	g.fails(1, args("inspect", "--type", "volume", "box"), "no such volume")
 	g.fails(1, args("inspect", "--type", "nope", "box"), "nope")
 	g.fails(1, args("inspect", "-f", "{{.Nope}}", "box"), "Nope")
 	g.fails(1, args("inspect"), "at least 1 argument")
