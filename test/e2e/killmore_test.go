@@ -180,12 +180,12 @@ func (k *amid) follow() string {
 func contiguous(text string) string {
 	last := 0
 	for line := range strings.Lines(text) {
+		if !strings.HasSuffix(line, "\n") {
+			break
+		}
 		number, ok := strings.CutPrefix(line, "line ")
 		if !ok {
 			return fmt.Sprintf("%q", clip(line))
-		}
-		if !strings.HasSuffix(line, "\n") {
-			break
 		}
 		n, err := strconv.Atoi(strings.TrimSpace(number))
 		if err != nil || last != 0 && n != last+1 {
