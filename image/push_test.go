@@ -478,6 +478,22 @@ func TestPushWhileRemoving(t *testing.T) {
 	settled(t, s)
 }
 
+// An image that is removed while a push reads it is one that is not there; one
+// that has lost a part is a fault of the store.
+func TestPushLost(t *testing.T) {
+	t.Parallel()
+	s, i := newImages(t, t.TempDir()), twoLayers("app:v1")
+	loadImages(t, s, i)
+	rec, err := s.readRecord(idOf(i))
+	must(t, err)
+	must(t, os.Remove(s.st.Blob(idOf(i).Hex())))
+	_, err = (&push{s: s}).image(t.Context(), rec, "")
+	wantError(t, "without its config", err, errs.Corrupt, "no such file")
+	must(t, os.RemoveAll(s.st.Image(idOf(i).Hex())))
+	_, err = (&push{s: s}).image(t.Context(), rec, "")
+	wantError(t, "removed", err, errs.NotFound, "No such image")
+}
+
 // A push that fails says why and leaves the store as it was.
 func TestPushFailures(t *testing.T) {
 	t.Parallel()

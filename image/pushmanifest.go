@@ -3,8 +3,10 @@ package image
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 
 	"tug/errs"
@@ -54,6 +56,9 @@ func (p *push) image(ctx context.Context, rec *record, d spec.Digest) (*manifest
 		}
 	}
 	config, err := p.s.readBlob(rec.ID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, p.s.lost(rec, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", rec.ID.Short(), err)
 	}
@@ -84,7 +89,7 @@ func (p *push) hold(rec *record) error {
 		}
 		l, err := p.s.layers.Get(d)
 		if errs.Is(err, errs.NotFound) {
-			return errs.New(errs.Corrupt, "image %s: %w", rec.ID.Short(), err).WithHint("pull or load the image again")
+			return p.s.lost(rec, err)
 		}
 		if err != nil {
 			return err

@@ -211,6 +211,15 @@ func (r *record) image(all []name) *Image {
 	return img
 }
 
+// lost is the error for a part of an image that is not there: somebody removed
+// the image after its record was read, or the store is at fault.
+func (s *Images) lost(r *record, err error) error {
+	if _, rerr := os.Lstat(s.st.Image(r.ID.Hex())); errors.Is(rerr, fs.ErrNotExist) {
+		return noImage(r.ID.Hex())
+	}
+	return errs.New(errs.Corrupt, "image %s: %w", r.ID.Short(), err).WithHint("pull or load the image again")
+}
+
 // image makes an Image of a record and the names it has among all. A config
 // that is gone or broken is an error, with the rest of the Image there.
 func (s *Images) image(r *record, all []name) (*Image, error) {
