@@ -293,6 +293,12 @@ func TestOCIHooks(t *testing.T) {
 	b.create()
 	b.ok("start", "c")
 	b.status(specs.StateRunning)
+	eventually(t, patience, func() string { // start does not wait for what the program does
+		if text, _ := os.ReadFile(host); !strings.Contains(string(text), "program") {
+			return string(text)
+		}
+		return ""
+	})
 	b.ok("delete", "--force", "c")
 	text, _ := os.ReadFile(host)
 	got := strings.Split(strings.TrimSpace(string(text)), "\n")
