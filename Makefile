@@ -49,7 +49,7 @@ test-root: deps
 	$(GO) test -count=1 -tags root $(AS_ROOT) -timeout 10m $(ROOT_PKGS)
 
 e2e: deps build
-	$(GO) test -count=1 -tags root $(AS_ROOT) -timeout 15m ./test/e2e
+	$(GO) test -count=1 -tags root $(AS_ROOT) -timeout 25m ./test/e2e
 
 test-vm: deps build
 	$(GO) test -count=1 -tags vm -timeout 28m ./test/vm

@@ -34,7 +34,7 @@ roots=$(grep -rl --include='*_test.go' '^//go:build root' . | grep -v '^./test/'
 stage "unit tests" $units
 stage "architecture" -count=1 ./internal/arch
 [ -z "$roots" ] || stage "root tests" -count=1 -tags root "${as_root[@]}" -timeout 10m $roots
-stage "end to end" -count=1 -tags root "${as_root[@]}" -timeout 15m ./test/e2e
+stage "end to end" -count=1 -tags root "${as_root[@]}" -timeout 25m ./test/e2e
 stage "virtual machines" -count=1 -tags vm -timeout 28m ./test/vm
 
 echo
